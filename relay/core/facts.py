@@ -1,0 +1,181 @@
+"""What relay can learn about a job, one frozen value each. `lifecycle.advance` turns them into state."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from relay.core.flow import JsonValue
+from relay.core.job import JobError, VendorCancel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ref:
+    """A job as the vendor knows it: the id that relay follows, all ids that belong to it, its word for its state."""
+
+    id: str
+    ids: tuple[str, ...] = ()
+    status: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitStarted:
+    """A submit is about to begin; recorded before any byte of it leaves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """The vendor has taken the job."""
+
+    attempt: int
+    ref: Ref
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """An immediate operation is done: `result` is the answer; `status` and `state` tell of the job asked about."""
+
+    result: JsonValue
+    vendor_job_id: str | None = None
+    status: str | None = None
+    state: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The vendor, or relay itself, said no for good."""
+
+    error: JobError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotSent:
+    """The submit surely did not reach the vendor, or the vendor asked to come again later (seconds)."""
+
+    attempt: int
+    error: JobError
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unanswered:
+    """The submit may have reached the vendor: nobody knows."""
+
+    attempt: int
+    error: JobError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postponed:
+    """Not now, and nobody's failure: the reason is shown to who asks what the job waits for. Delay in seconds."""
+
+    reason: str
+    delay: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A look-up shows that an uncertain submit did arrive."""
+
+    ref: Ref
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotFound:
+    """The vendor does not know the job (yet, or any more)."""
+
+    message: str = "the vendor does not know the job"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StillRunning:
+    """The vendor is at work, or said a word that relay does not know (`note` says so)."""
+
+    status: str | None
+    progress: JsonValue = None
+    note: str | None = None
+    ref: Ref | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded:
+    """The vendor says that the job ended well."""
+
+    result: JsonValue
+    status: str | None = None
+    warnings: bool = False
+    ref: Ref | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The vendor says that the job failed."""
+
+    error: JobError
+    status: str | None = None
+    result: JsonValue = None
+    ref: Ref | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canceled:
+    """The vendor says that the job was canceled."""
+
+    status: str | None = None
+    result: JsonValue = None
+    ref: Ref | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollFailed:
+    """A look at the vendor told nothing. Never fails a job."""
+
+    error: JobError
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nudged:
+    """A callback that proves nothing by itself: look now."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelAsked:
+    """A cancel job wants this one stopped. `outcome` is what the vendor said to it, None if it was never submitted."""
+
+    by: str
+    outcome: VendorCancel | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelTold:
+    """What became of asking the vendor to stop an overdue job."""
+
+    outcome: VendorCancel
+    details: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlinePassed:
+    """The job's time is up."""
+
+
+VendorFact: TypeAlias = Succeeded | Failed | Canceled | StillRunning
+Fact: TypeAlias = (
+    SubmitStarted
+    | Submitted
+    | Answered
+    | Refused
+    | NotSent
+    | Unanswered
+    | Postponed
+    | Found
+    | NotFound
+    | VendorFact
+    | PollFailed
+    | Nudged
+    | CancelAsked
+    | CancelTold
+    | DeadlinePassed
+)

@@ -1,0 +1,565 @@
+"""The outside world on one page: what the stages need of it, as small protocols and plain values.
+
+Times that a store keeps are Unix seconds by its own clock; what goes in are delays in seconds.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
+
+from relay.core.flow import Flow, JsonValue
+from relay.core.job import Job
+from relay.core.vendor import Callback
+
+T = TypeVar("T")
+
+# --- the store -------------------------------------------------------------------------------------------------
+
+
+class StoreUnavailable(Exception):
+    """The store cannot be reached or cannot write now. Nothing was recorded; the same call may be made again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A queue that wants the job's event, beside the events exchange."""
+
+    queue: str
+    correlation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A checked request on its way into the store.
+
+    `fingerprint` is the digest of the request's content: the same request id with another one is a conflict.
+    The first act is due after `delay`, the deadline is `timeout` later. With `hold` (seconds) the job comes back
+    leased to the caller, who acts at once.
+    """
+
+    job: Job
+    fingerprint: str
+    delay: float = 0.0
+    timeout: float = 86400.0
+    reply: Reply | None = None
+    hold: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A new job, as recorded. `held`: it is leased to the caller (asked for, due now, and its lane open)."""
+
+    job: Job
+    held: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """The same request was accepted before; this is its job now. A reply queue of its own was noted."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """The request id belongs to a job with other content."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A terminal event: frozen bytes under one id. `job_id` is None for a refused request's."""
+
+    id: str
+    type: Literal["onJobSuccess", "onJobFailure"]
+    job_id: str | None
+    connection: str | None
+    operation: str | None
+    body: bytes = field(repr=False)
+
+
+DeliveryKind: TypeAlias = Literal["exchange", "reply", "url"]
+DeliveryState: TypeAlias = Literal["pending", "delivered", "exhausted", "blocked", "disabled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDelivery:
+    """An event's way to one target. `target` is the target's wire form; the store keeps it sealed.
+
+    `host` is what may be shown of the target: a URL's host, a queue's or exchange's name. `patience` is the total
+    time in seconds after which it is given up, None for never.
+    """
+
+    id: str
+    kind: DeliveryKind
+    lane: str
+    host: str
+    name: str | None = None
+    target: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    patience: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One delivery as claimed or listed. `tries` counts attempts since it was made or redelivered; `age` is the
+    seconds since then, by the store's clock. `probe`: its lane was closed, and this is the one let through."""
+
+    id: str
+    version: int
+    kind: DeliveryKind
+    lane: str
+    host: str
+    name: str | None
+    target: Mapping[str, Any] = field(repr=False)
+    state: DeliveryState
+    reason: str | None
+    tries: int
+    attempts: int
+    age: float
+    patience: float | None
+    created_at: float
+    due_at: float | None
+    finished_at: float | None
+    probe: bool
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try at a delivery. `at` is wall-clock; `duration` seconds; `excerpt` the first 4 KiB of a failed answer."""
+
+    number: int
+    at: float
+    duration: float
+    outcome: str
+    status: int | None = None
+    error: str | None = None
+    excerpt: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """One line of a job's history. `what` is a stable word such as `job.submitted`; `at` wall-clock."""
+
+    at: float
+    what: str
+    state: str
+    detail: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneMark:
+    """How a lane just fared. A failure counts towards closing it (`threshold` in a row); then it stays closed for
+    `base` seconds doubling to `cap`, and lets one row through at a time until one succeeds. `pause` closes it for
+    at least that long, whatever the count (Retry-After). A success reopens it gently: twice the rows each time."""
+
+    stage: "StageName"
+    lane: str
+    ok: bool
+    pause: float | None = None
+    threshold: int = 5
+    base: float = 1.0
+    cap: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What a job's end sends out, committed with it: its event, and a delivery for each target known so far.
+
+    The store adds one delivery for each reply queue noted for the job, made by `reply_delivery`. With `hold`
+    (seconds), deliveries whose lane is open come back leased to the caller.
+    """
+
+    event: Event
+    deliveries: tuple[NewDelivery, ...]
+    reply_delivery: Callable[[Reply], NewDelivery]
+    hold: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobMoved:
+    """A job's next picture. `job.version` is the version that it was made from: the guard.
+
+    Due again after `delay` seconds, never later than its deadline; None: at its deadline only. With `hold` it stays
+    leased to the caller for that many seconds instead. `consumes` names the callback that this came from.
+    """
+
+    job: Job
+    note: Note | None = None
+    delay: float | None = None
+    hold: float | None = None
+    consumes: str | None = None
+    ending: Ending | None = None
+    lane: LaneMark | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackCame:
+    """A verified callback, to be stored before it is answered. The same body for the same job twice is one."""
+
+    id: str
+    job_id: str
+    digest: str
+    callback: Callback
+    hold: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCallback:
+    """A callback that waits to be handled."""
+
+    id: str
+    version: int
+    job_id: str
+    lane: str
+    callback: Callback
+    lapses: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackDone:
+    """A callback that changed nothing (late, unreadable), with what is to be said of it in the job's history."""
+
+    callback: StoredCallback
+    note: Note | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackPostponed:
+    """A callback whose job is in the middle of its submit: due again when that job moves, or after `delay`."""
+
+    callback: StoredCallback
+    delay: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryMoved:
+    """What became of one attempt. `delivery.version` is the guard. Without an attempt, nothing was spent.
+
+    Still `pending`: due again after `delay`.
+    """
+
+    delivery: Delivery
+    state: DeliveryState
+    reason: str | None = None
+    delay: float | None = None
+    attempt: Attempt | None = None
+    lane: LaneMark | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redeliver:
+    """Make an ended delivery pending again, due at once, with a fresh schedule. `by` is who asked."""
+
+    delivery_id: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefused:
+    """A refused request's event and its deliveries. The same event id again changes nothing."""
+
+    event: Event
+    deliveries: tuple[NewDelivery, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """It is committed. `job` is the job's new picture; `held` the deliveries leased to the caller; `callbacks`
+    says that stored callbacks of this job became due."""
+
+    job: Job | None = None
+    held: tuple[Delivery, ...] = ()
+    callbacks: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stale:
+    """Somebody else was faster: nothing was changed. `job` is what is recorded now, None if it is gone."""
+
+    job: Job | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackKept:
+    """The callback is stored. `stored` is leased to the caller if held, None if it was a repeat or not asked for."""
+
+    job: Job
+    stored: StoredCallback | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """There is no such row."""
+
+
+StageName: TypeAlias = Literal["work", "receive", "announce"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Give me due rows: at most `total`, and of each lane at most `per_lane` less what `taken` says I have.
+
+    Each comes leased for `lease` seconds. `shut` lanes are left alone.
+    """
+
+    stage: StageName
+    total: int
+    per_lane: int
+    lease: float
+    taken: Mapping[str, int] = field(default_factory=dict)
+    lane_limits: Mapping[str, int] = field(default_factory=dict)
+    """Lanes whose limit is another than `per_lane`; 0 leaves a lane alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """The rows, oldest due first, and the seconds until the next row of this stage is due (None: no row waits)."""
+
+    jobs: tuple[Job, ...] = ()
+    callbacks: tuple[StoredCallback, ...] = ()
+    deliveries: tuple[Delivery, ...] = ()
+    next_due: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A page of a listing, newest first: `next` is the cursor of the following page."""
+
+    items: tuple[Any, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs to list; None means any. Times are Unix seconds of acceptance."""
+
+    state: str | None = None
+    connection: str | None = None
+    vendor: str | None = None
+    operation: str | None = None
+    request_id: str | None = None
+    vendor_job_id: str | None = None
+    correlation_id: str | None = None
+    error_code: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    since: float | None = None
+    until: float | None = None
+    connections: frozenset[str] | None = None
+    """What the caller may see; None is everything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryFilter:
+    """Which deliveries to list; None means any. `undelivered`: every state but `delivered`."""
+
+    state: str | None = None
+    undelivered: bool = False
+    job_id: str | None = None
+    target: str | None = None
+    event: str | None = None
+    connection: str | None = None
+    since: float | None = None
+    until: float | None = None
+    connections: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """Counts for the metrics: jobs by (state, connection), deliveries by state, ages in seconds."""
+
+    jobs: Mapping[tuple[str, str], int]
+    deliveries: Mapping[str, int]
+    oldest_undelivered: float
+    oldest_due: Mapping[str, float]
+
+
+Change: TypeAlias = (
+    JobMoved | CallbackCame | CallbackDone | CallbackPostponed | DeliveryMoved | Redeliver | RequestRefused
+)
+
+
+class Store(Protocol):
+    """Where jobs live. Three verbs move the conveyor; the rest only reads."""
+
+    async def accept(self, new: NewJob) -> Accepted | Repeat | Conflict:
+        """Record a job, or say what its request id already stands for."""
+
+    @overload
+    async def record(self, change: JobMoved) -> Recorded | Stale: ...
+    @overload
+    async def record(self, change: CallbackCame) -> CallbackKept | Unknown: ...
+    @overload
+    async def record(self, change: CallbackDone | CallbackPostponed | DeliveryMoved) -> Recorded | Stale: ...
+    @overload
+    async def record(self, change: Redeliver) -> Recorded | Unknown: ...
+    @overload
+    async def record(self, change: RequestRefused) -> Recorded: ...
+
+    async def claim(self, want: Claim) -> Claimed:
+        """Lease due rows to the caller; two callers never share one."""
+
+    async def job(self, job_id: str) -> Job | None: ...
+    async def job_by_request(self, request_id: str) -> Job | None: ...
+    async def job_by_vendor_id(self, connection: str, vendor_job_id: str) -> Job | None: ...
+    async def jobs(self, which: JobFilter, limit: int, cursor: str | None) -> Page: ...
+    async def history(self, job_id: str) -> Sequence[Note]: ...
+    async def event(self, event_id: str) -> Event | None: ...
+    async def deliveries(self, which: DeliveryFilter, limit: int, cursor: str | None) -> Page: ...
+    async def delivery(self, delivery_id: str) -> Delivery | None: ...
+    async def attempts(self, delivery_id: str) -> Sequence[Attempt]: ...
+    async def census(self) -> Census: ...
+    async def sweep(self, retention: float) -> int:
+        """Drop what ended more than `retention` seconds ago, and give up deliveries out of patience; in small
+        batches. The number of rows done; call again until 0."""
+
+    async def ping(self) -> None:
+        """Raise StoreUnavailable unless the store answers."""
+
+
+class Vault(Protocol):
+    """Keeps secrets at rest."""
+
+    def seal(self, plain: bytes) -> bytes: ...
+    def open(self, sealed: bytes) -> bytes: ...
+
+
+# --- AMQP ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """One AMQP message as it came; properties that were unreadable are None. Header values are plain Python."""
+
+    body: bytes = field(repr=False)
+    headers: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    content_type: str | None = None
+    content_encoding: str | None = None
+    message_id: str | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    app_id: str | None = None
+    user_id: str | None = None
+    exchange: str = ""
+    routing_key: str = ""
+    redelivered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """The message is dealt with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """The message is refused: it goes unchanged to the dead-letter queue with the reason, then is acknowledged.
+
+    `then` runs once the dead letter is confirmed and before the acknowledgement; if it raises, the message stays.
+    """
+
+    reason: str
+    errors: Sequence[Mapping[str, str]]
+    then: Callable[[], Awaitable[None]] | None = None
+
+
+Disposition: TypeAlias = Ack | DeadLetter
+Intake: TypeAlias = Callable[[Incoming], Awaitable[Disposition]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """One AMQP message to publish: persistent and mandatory, always. `message_id` is the event's id."""
+
+    exchange: str
+    routing_key: str
+    body: bytes = field(repr=False)
+    message_id: str
+    type: str | None = None
+    correlation_id: str | None = None
+    content_type: str = "application/json"
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
+class NotDelivered(Exception):
+    """The broker did not take it, or nobody knows: publish it again. The text says why."""
+
+
+class Unroutable(NotDelivered):
+    """No queue takes such a message."""
+
+
+class BrokerAway(NotDelivered):
+    """There is no connection to a broker now; nothing was tried."""
+
+
+class Publisher(Protocol):
+    """The way to the broker."""
+
+    async def publish(self, message: Outgoing) -> None:
+        """Return when the broker has confirmed it; else raise NotDelivered."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a connection to publish on."""
+
+
+# --- HTTP ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outbound:
+    """One HTTP request to a receiver; `url` came from outside and passes the egress guard."""
+
+    method: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    timeout: float = 20.0
+    verify_tls: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A receiver's answer: status, Retry-After in seconds if any, and the body's first 4 KiB as text."""
+
+    status: int
+    retry_after: float | None
+    excerpt: str
+
+
+class NotAnswered(Exception):
+    """The receiver gave no answer (refused, reset, timeout, TLS). The text says why and names no secret."""
+
+
+class Blocked(Exception):
+    """The egress guard forbids the address. The text is `blocked by egress policy: <address> (<rule>)`."""
+
+
+class Sender(Protocol):
+    """The way to receivers' URLs."""
+
+    async def send(self, request: Outbound) -> Answer: ...
+
+
+class Vendors(Protocol):
+    """The way to the vendors: runs a flow on a connection and returns what it ends in.
+
+    TransportErrors that the flow lets pass are raised; `FlowFailed` wraps a flow's own defect.
+    """
+
+    async def run(self, connection: str, flow: Flow[T]) -> T: ...
+
+
+class FlowFailed(Exception):
+    """A flow raised what it should not. `sent` says whether any request had left."""
+
+    def __init__(self, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+# --- time ------------------------------------------------------------------------------------------------------
+
+Clock: TypeAlias = Callable[[], float]
+"""Wall-clock Unix seconds, for display and signatures."""
