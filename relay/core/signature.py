@@ -1,0 +1,68 @@
+"""The three signature kinds of outgoing webhooks, and the check of the one that vendors send.
+
+`standard`     Standard Webhooks v1: `v1,<base64>` over `<id>.<timestamp>.<body>`.
+`timestamped`  `t=<ms>,sha256=<hex>` over `<t>.<body>`.
+`body`         hex HMAC-SHA256 of the body alone.
+
+Bodies are raw bytes: sign what is sent, verify what came.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+
+PREFIX = "whsec_"
+_TIMESTAMPED = re.compile(r"t=(\d{10,16}),sha256=([0-9a-fA-F]{64})")
+_MILLISECONDS = 1e11
+"""A timestamp above this is in milliseconds: as seconds it would lie in the year 5138."""
+
+
+class BadKey(ValueError):
+    """A secret key cannot be used as one."""
+
+
+def standard_key(secret: str) -> bytes:
+    """The key behind `whsec_` (base64), or the text itself; raises BadKey."""
+    if not secret.startswith(PREFIX):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadKey("what follows `whsec_` is not base64") from error
+
+
+def standard(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
+    """The `webhook-signature` header of Standard Webhooks; `timestamp` in Unix seconds."""
+    signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
+    return "v1," + base64.b64encode(hmac.digest(standard_key(secret), signed, "sha256")).decode()
+
+
+def timestamped(secret: str, body: bytes, now: float) -> str:
+    """`t=<ms>,sha256=<hex>`; `now` in Unix seconds."""
+    stamp = str(int(now * 1000))
+    return f"t={stamp},sha256={_stamped_digest(secret, stamp, body)}"
+
+
+def body_only(secret: str, body: bytes) -> str:
+    """The hex HMAC-SHA256 of the body."""
+    return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def verify_timestamped(header: str, secret: str, body: bytes, now: float, tolerance: float = 300.0) -> str | None:
+    """Why a `timestamped` header is not valid at `now`, None if it is. Seconds and milliseconds are both read."""
+    match = _TIMESTAMPED.fullmatch(header.strip())
+    if match is None:
+        return "the signature header is not t=<timestamp>,sha256=<hex>"
+    stamp, digest = match.groups()
+    if not hmac.compare_digest(_stamped_digest(secret, stamp, body), digest.lower()):
+        return "the signature does not match the body"
+    sent = int(stamp) / 1000 if int(stamp) > _MILLISECONDS else int(stamp)
+    if abs(now - sent) > tolerance:
+        return f"the signature's timestamp is more than {tolerance:.0f} s off"
+    return None
+
+
+def _stamped_digest(secret: str, stamp: str, body: bytes) -> str:
+    return hmac.new(secret.encode(), stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
