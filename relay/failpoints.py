@@ -50,10 +50,11 @@ def arm(plan: str) -> None:
     """Set the failpoints; raises ValueError for a name or action that does not exist."""
     _armed.clear()
     for entry in filter(None, (part.strip() for part in plan.split(","))):
-        name, action, nth = [*entry.split(":"), "1"][:3] if entry.count(":") == 1 else entry.split(":")
-        if name not in KNOWN or action not in _ACTIONS or not nth.isdigit():
+        name, _, how = entry.partition(":")
+        action, _, nth = how.partition(":")
+        if name not in KNOWN or action not in _ACTIONS or not (nth or "1").isdigit():
             raise ValueError(f"RELAY_FAILPOINTS: {entry!r} is not name:kill|stop|error[:nth] of a known name")
-        _armed[name] = (action, int(nth))
+        _armed[name] = (action, int(nth or "1"))
 
 
 def hit(name: str) -> None:

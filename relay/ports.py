@@ -13,7 +13,7 @@ from relay.core.vendor import Callback
 
 T = TypeVar("T")
 
-# --- the store -------------------------------------------------------------------------------------------------
+# --- the store ---
 
 
 class StoreUnavailable(Exception):
@@ -425,7 +425,7 @@ class Vault(Protocol):
     def open(self, sealed: bytes) -> bytes: ...
 
 
-# --- AMQP ------------------------------------------------------------------------------------------------------
+# --- AMQP ---
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -504,7 +504,7 @@ class Publisher(Protocol):
         """Whether there is a connection to publish on."""
 
 
-# --- HTTP ------------------------------------------------------------------------------------------------------
+# --- HTTP ---
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -559,7 +559,7 @@ class FlowFailed(Exception):
         self.sent = sent
 
 
-# --- time ------------------------------------------------------------------------------------------------------
+# --- time ---
 
 Clock: TypeAlias = Callable[[], float]
 """Wall-clock Unix seconds, for display and signatures."""

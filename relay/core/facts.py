@@ -81,9 +81,13 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotFound:
-    """The vendor does not know the job (yet, or any more)."""
+    """The vendor does not know the job (yet, or any more).
+
+    `decisive`: this look-up would have shown it, so an unanswered submit that it does not show never arrived.
+    """
 
     message: str = "the vendor does not know the job"
+    decisive: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

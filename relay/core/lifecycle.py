@@ -1,0 +1,466 @@
+"""The life of a job, in two functions.
+
+`next_act(job, rules)` says what is to be done with a job that is due. `advance(job, fact, rules, now, via)` is the
+only place where a state changes: total over (state, fact), it says what the job is next and when it is due again.
+
+                      ┌────────── not sent, postponed ─────────┐
+                      ▼                                        │
+    accepted ──▶ submitting ──▶ running ──▶ succeeded | failed | canceled | expired
+                      │            ▲                           ▲
+                      └─▶ uncertain ┴───────────────────────────┘
+
+A terminal state is final. A late or repeated fact changes nothing and says so in the history.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, cast
+
+from relay.core import facts
+from relay.core.facts import Fact, Ref
+from relay.core.flow import JsonValue
+from relay.core.job import CompletedBy, ErrorCode, Intent, Job, JobError, State, VendorCancel
+from relay.core.schedule import adaptive_poll, backoff, hinted, net_poll, spread
+from relay.core.vendor import Kind
+
+LAPSES_ALLOWED = 5
+"""A row whose holder went silent this many times in a row is suspected of killing it."""
+SIGHTINGS_ALLOWED = 5
+"""A vendor that does not know the job this many times in a row does not have it."""
+SETTLE = 2.0
+"""Seconds between an unanswered submit and the first look whether it arrived."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the job's operation and connection allow, as configured now."""
+
+    kind: Kind = "tracked"
+    repeatable: bool = False
+    finds: bool = False
+    cancels: bool = False
+    resubmits: bool = False
+    """The connection's `onUnknownSubmit: resubmit`."""
+    not_found_grace: float = 30.0
+
+
+# --- what to do ---
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Record `SubmitStarted`, then send it to the vendor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """Ask the vendor whether an unanswered submit arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """Ask the vendor how the job fares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Ask the vendor to stop the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Nothing is to be asked: time or a crash has already said it."""
+
+    fact: Fact
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Nothing is to be done until somebody says something."""
+
+
+Act: TypeAlias = Submit | Find | Poll | Cancel | Learn | Rest
+
+
+def next_act(job: Job, rules: Rules) -> Act:
+    """What is to be done with a due job."""
+    if job.state.terminal:
+        return Rest()
+    if job.lapses >= LAPSES_ALLOWED:
+        return Learn(facts.Refused(error=_suspect(job)))
+    if job.state is State.SUBMITTING:
+        # Whoever held it went silent between the start of the submit and its answer.
+        return Learn(facts.Unanswered(attempt=job.attempt, error=_silent()))
+    if job.overdue and job.intent is not Intent.EXPIRE:
+        return Learn(facts.DeadlinePassed())
+    if job.state is State.ACCEPTED:
+        return Submit()
+    if job.state is State.UNCERTAIN:
+        return Find()
+    if job.intent is Intent.EXPIRE:
+        return Cancel() if job.looked else Poll()
+    if job.spec.mode == "webhook" and not job.nudged:
+        return Rest()
+    return Poll()
+
+
+# --- what became of it ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One move: the job's next picture, the seconds until it is due again (None: only at its deadline), and a line
+    for its history. `moved` is false where the fact changed nothing but is worth the line."""
+
+    job: Job
+    delay: float | None
+    what: str
+    detail: Mapping[str, JsonValue]
+    moved: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What every move may look at beside its fact."""
+
+    job: Job
+    rules: Rules
+    now: float
+    via: CompletedBy
+
+
+def advance(job: Job, fact: Fact, rules: Rules, now: float, via: CompletedBy) -> Step:
+    """What the fact makes of the job. `now` is wall-clock, for display; `via` says how the fact came."""
+    scene = _Scene(job, rules, now, via)
+    if job.state.terminal:
+        return _ignored(scene, fact)
+    # Each move takes the fact type under which it is listed; the table can't say that to a type checker.
+    move = cast("Callable[[_Scene, Any], Step]", _MOVES[type(fact)])
+    return move(scene, fact)
+
+
+def _submit_started(scene: _Scene, fact: facts.SubmitStarted) -> Step:
+    if scene.job.state is not State.ACCEPTED:
+        return _ignored(scene, fact)
+    attempt = scene.job.attempt + 1
+    job = replace(scene.job, state=State.SUBMITTING, attempt=attempt, waiting_for=None)
+    return Step(job=job, delay=None, what="job.submitting", detail={"attempt": attempt})
+
+
+def _submitted(scene: _Scene, fact: facts.Submitted) -> Step:
+    """Kept from any attempt: its job exists at the vendor."""
+    if scene.job.state is State.RUNNING:
+        return _ignored(scene, fact)
+    return _now_running(scene, fact.ref, "job.submitted", {"attempt": fact.attempt})
+
+
+def _found(scene: _Scene, fact: facts.Found) -> Step:
+    if scene.job.state is State.RUNNING:
+        return _ignored(scene, fact)
+    return _now_running(scene, fact.ref, "job.found", {})
+
+
+def _answered(scene: _Scene, fact: facts.Answered) -> Step:
+    known = replace(
+        scene.job,
+        vendor_job_id=fact.vendor_job_id or scene.job.vendor_job_id,
+        vendor_status=fact.status or scene.job.vendor_status,
+        vendor_state=fact.state,
+    )
+    return _ended(replace(scene, job=known), State.SUCCEEDED, result=fact.result)
+
+
+def _refused(scene: _Scene, fact: facts.Refused) -> Step:
+    return _ended(scene, State.FAILED, error=fact.error)
+
+
+def _not_sent(scene: _Scene, fact: facts.NotSent) -> Step:
+    if scene.job.state is not State.SUBMITTING or fact.attempt != scene.job.attempt:
+        return _ignored(scene, fact)
+    return _back_to_accepted(scene, fact.error, fact.retry_after)
+
+
+def _unanswered(scene: _Scene, fact: facts.Unanswered) -> Step:
+    if scene.job.state is not State.SUBMITTING or fact.attempt != scene.job.attempt:
+        return _ignored(scene, fact)
+    if scene.rules.repeatable:
+        return _back_to_accepted(scene, fact.error, None)
+    if scene.rules.finds:
+        waiting = f"whether the vendor took the submit: {fact.error.message}"
+        job = replace(scene.job, state=State.UNCERTAIN, sightings=0, troubles=0, waiting_for=waiting)
+        return Step(job=job, delay=SETTLE, what="job.uncertain", detail=_said(fact.error))
+    return _undecidable(scene, fact.error)
+
+
+def _postponed(scene: _Scene, fact: facts.Postponed) -> Step:
+    state = State.ACCEPTED if scene.job.state is State.SUBMITTING else scene.job.state
+    job = replace(scene.job, state=state, waiting_for=fact.reason)
+    return Step(job=job, delay=fact.delay, what="job.postponed", detail={"reason": fact.reason})
+
+
+def _not_found(scene: _Scene, fact: facts.NotFound) -> Step:
+    """One more sighting of nothing; after enough of them the vendor does not have it."""
+    if scene.job.state not in (State.UNCERTAIN, State.RUNNING):
+        return _ignored(scene, fact)
+    if scene.job.intent is Intent.EXPIRE:
+        return _after_last_look(scene, fact.message)
+    since_submit = scene.now - (scene.job.submitted_at or scene.job.accepted_at)
+    counted = scene.job.state is State.UNCERTAIN or since_submit > scene.rules.not_found_grace
+    seen = scene.job.sightings + counted
+    if seen >= SIGHTINGS_ALLOWED:
+        return _vanished(scene, fact.message)
+    job = replace(scene.job, sightings=seen, polls=scene.job.polls + 1, nudged=False, waiting_for=fact.message)
+    return Step(job=job, delay=backoff(seen or 1, base=SETTLE), what="job.not_found", detail={"message": fact.message})
+
+
+def _still_running(scene: _Scene, fact: facts.StillRunning) -> Step:
+    if scene.job.state is not State.RUNNING:
+        return _proven(scene, fact)
+    if scene.job.intent is Intent.EXPIRE:
+        return _after_last_look(scene, None)
+    job = replace(
+        _with_ref(scene.job, fact.ref),
+        polls=scene.job.polls + 1,
+        troubles=0,
+        sightings=0,
+        nudged=False,
+        vendor_status=fact.status,
+        progress=fact.progress,
+        waiting_for=_working(scene.job, fact.status),
+    )
+    detail = {"vendorStatus": fact.status, "progress": fact.progress, "note": fact.note}
+    news = fact.note is not None or fact.status != scene.job.vendor_status
+    return Step(job=job, delay=_poll_delay(job), what="job.running" if news else "", detail=_known(detail))
+
+
+def _succeeded(scene: _Scene, fact: facts.Succeeded) -> Step:
+    if scene.job.state is State.SUBMITTING:
+        return _ignored(scene, fact)
+    known = replace(scene, job=_with_ref(scene.job, fact.ref, fact.status))
+    return _ended(known, State.SUCCEEDED, result=fact.result, warnings=fact.warnings)
+
+
+def _failed(scene: _Scene, fact: facts.Failed) -> Step:
+    if scene.job.state is State.SUBMITTING:
+        return _ignored(scene, fact)
+    known = replace(scene, job=_with_ref(scene.job, fact.ref, fact.status))
+    return _ended(known, State.FAILED, error=fact.error, result=fact.result)
+
+
+def _canceled(scene: _Scene, fact: facts.Canceled) -> Step:
+    if scene.job.state is State.SUBMITTING:
+        return _ignored(scene, fact)
+    known = replace(scene, job=_with_ref(scene.job, fact.ref, fact.status))
+    if known.job.intent is Intent.CANCEL:
+        known = replace(known, job=replace(known.job, vendor_cancel="confirmed"))
+    by = "through relay" if known.job.cancel_by else "at the vendor"
+    error = JobError(code=ErrorCode.JOB_CANCELED, message=f"the job was canceled {by}", retryable=True)
+    return _ended(known, State.CANCELED, error=error, result=fact.result)
+
+
+def _poll_failed(scene: _Scene, fact: facts.PollFailed) -> Step:
+    if scene.job.state not in (State.UNCERTAIN, State.RUNNING):
+        return _ignored(scene, fact)
+    if scene.job.intent is Intent.EXPIRE:
+        return _after_last_look(scene, fact.error.message)
+    troubles = scene.job.troubles + 1
+    waiting = f"an answer from the vendor: {fact.error.message}"
+    job = replace(scene.job, troubles=troubles, waiting_for=waiting)
+    own = spread(backoff(troubles), job.id, troubles)
+    return Step(job=job, delay=hinted(own, fact.retry_after), what="job.poll_failed", detail=_said(fact.error))
+
+
+def _nudged(scene: _Scene, fact: facts.Nudged) -> Step:
+    if scene.job.state is not State.RUNNING:
+        return _ignored(scene, fact)
+    job = replace(scene.job, nudged=True)
+    return Step(job=job, delay=0.0, what="job.nudged", detail={"reason": fact.reason})
+
+
+def _cancel_asked(scene: _Scene, fact: facts.CancelAsked) -> Step:
+    """A job that was never submitted is canceled at once; a running one goes on until the vendor says so."""
+    job = replace(scene.job, cancel_by=fact.by)
+    if job.state is State.ACCEPTED:
+        error = JobError(code=ErrorCode.JOB_CANCELED, message="canceled before it was submitted", retryable=True)
+        return _ended(replace(scene, job=job, via="request"), State.CANCELED, error=error)
+    if job.state is not State.RUNNING or fact.outcome is None:
+        return _ignored(scene, fact)
+    job = replace(job, intent=_stronger(job.intent), vendor_cancel=fact.outcome, nudged=True)
+    return Step(job=job, delay=0.0, what="job.cancel_asked", detail={"by": fact.by, "outcome": fact.outcome})
+
+
+def _cancel_told(scene: _Scene, fact: facts.CancelTold) -> Step:
+    if scene.job.intent is not Intent.EXPIRE:
+        return _ignored(scene, fact)
+    return _expired(scene, fact.outcome, None)
+
+
+def _deadline_passed(scene: _Scene, fact: facts.DeadlinePassed) -> Step:
+    """Before its submit there is nothing to ask; after it the vendor is asked once more, and to stop."""
+    if scene.job.state is State.SUBMITTING or scene.job.intent is Intent.EXPIRE:
+        return _ignored(scene, fact)
+    if scene.job.state is State.ACCEPTED:
+        return _expired(scene, None, scene.job.waiting_for)
+    job = replace(scene.job, intent=Intent.EXPIRE, looked=False, waiting_for="a last answer before it expires")
+    return Step(job=job, delay=0.0, what="job.deadline_passed", detail={})
+
+
+_MOVES: Mapping[type, Callable[..., Step]] = {
+    facts.SubmitStarted: _submit_started,
+    facts.Submitted: _submitted,
+    facts.Answered: _answered,
+    facts.Refused: _refused,
+    facts.NotSent: _not_sent,
+    facts.Unanswered: _unanswered,
+    facts.Postponed: _postponed,
+    facts.Found: _found,
+    facts.NotFound: _not_found,
+    facts.StillRunning: _still_running,
+    facts.Succeeded: _succeeded,
+    facts.Failed: _failed,
+    facts.Canceled: _canceled,
+    facts.PollFailed: _poll_failed,
+    facts.Nudged: _nudged,
+    facts.CancelAsked: _cancel_asked,
+    facts.CancelTold: _cancel_told,
+    facts.DeadlinePassed: _deadline_passed,
+}
+
+
+# --- the moves' common ground ---
+
+
+def _ignored(scene: _Scene, fact: Fact) -> Step:
+    detail: dict[str, JsonValue] = {"fact": type(fact).__name__, "via": scene.via}
+    status = getattr(fact, "status", None)
+    if status is not None:
+        detail["vendorStatus"] = status
+    return Step(job=scene.job, delay=None, what="job.fact_ignored", detail=detail, moved=False)
+
+
+def _now_running(scene: _Scene, ref: Ref, what: str, detail: Mapping[str, JsonValue]) -> Step:
+    job = replace(
+        _with_ref(scene.job, ref, ref.status),
+        state=State.RUNNING,
+        submitted_at=scene.now,
+        polls=0,
+        troubles=0,
+        sightings=0,
+        waiting_for=_working(scene.job, ref.status),
+    )
+    return Step(job=job, delay=_poll_delay(job), what=what, detail={**detail, "vendorJobId": ref.id})
+
+
+def _proven(scene: _Scene, fact: facts.StillRunning) -> Step:
+    """The vendor speaks of a job whose submit went unanswered: so it did arrive."""
+    if scene.job.state is State.SUBMITTING or scene.job.attempt == 0 or fact.ref is None:
+        return _ignored(scene, fact)
+    return _now_running(scene, replace(fact.ref, status=fact.status), "job.found", {"via": scene.via})
+
+
+def _back_to_accepted(scene: _Scene, error: JobError, hint: float | None) -> Step:
+    troubles = scene.job.troubles + 1
+    waiting = f"the vendor to take it: {error.message}"
+    job = replace(scene.job, state=State.ACCEPTED, troubles=troubles, waiting_for=waiting)
+    own = spread(backoff(troubles), job.id, troubles)
+    return Step(job=job, delay=hinted(own, hint), what="job.not_sent", detail=_said(error))
+
+
+def _undecidable(scene: _Scene, error: JobError) -> Step:
+    """Nobody can say whether the submit arrived: the operator's setting decides."""
+    if scene.rules.resubmits:
+        return _back_to_accepted(scene, error, None)
+    message = f"it is unknown whether the vendor took the job: {error.message}"
+    unknown = JobError(code=ErrorCode.SUBMIT_OUTCOME_UNKNOWN, message=message, details=error.details)
+    return _ended(scene, State.FAILED, error=unknown)
+
+
+def _vanished(scene: _Scene, message: str) -> Step:
+    if scene.job.state is State.UNCERTAIN:
+        return _undecidable(scene, JobError(code=ErrorCode.VENDOR_UNAVAILABLE, message=message))
+    gone = f"the vendor no longer knows the job {scene.job.vendor_job_id}: {message}"
+    return _ended(scene, State.FAILED, error=JobError(code=ErrorCode.JOB_FAILED, message=gone))
+
+
+def _after_last_look(scene: _Scene, trouble: str | None) -> Step:
+    if scene.job.state is State.UNCERTAIN or not scene.rules.cancels:
+        return _expired(scene, "unsupported" if scene.job.state is State.RUNNING else None, trouble)
+    job = replace(scene.job, looked=True)
+    return Step(job=job, delay=0.0, what="job.last_look", detail=_known({"trouble": trouble}))
+
+
+def _expired(scene: _Scene, vendor_cancel: VendorCancel | None, trouble: str | None) -> Step:
+    message = f"not finished within {scene.job.spec.timeout:g} s"
+    details = _known({"waitingFor": trouble, "vendorCancel": vendor_cancel})
+    error = JobError(code=ErrorCode.DEADLINE_EXCEEDED, message=message, details=details)
+    return _ended(replace(scene, via="deadline"), State.EXPIRED, error=error)
+
+
+def _ended(
+    scene: _Scene,
+    state: State,
+    *,
+    result: JsonValue = None,
+    warnings: bool = False,
+    error: JobError | None = None,
+) -> Step:
+    if error is not None and scene.job.vendor_cancel is not None:
+        error = error.with_details(vendorCancel=scene.job.vendor_cancel)
+    job = replace(
+        scene.job,
+        state=state,
+        finished_at=scene.now,
+        completed_by=scene.via,
+        result=result,
+        warnings=warnings,
+        error=error,
+        progress=None,
+        waiting_for=None,
+        nudged=False,
+    )
+    detail = _known({"via": scene.via, "vendorStatus": job.vendor_status} | (_said(error) if error else {}))
+    return Step(job=job, delay=None, what=f"job.{state.value}", detail=detail)
+
+
+def _with_ref(job: Job, ref: Ref | None, status: str | None = None) -> Job:
+    if ref is not None:
+        job = replace(job, vendor_job_id=ref.id, vendor_job_ids=ref.ids or (ref.id,))
+    return replace(job, vendor_status=status) if status is not None else job
+
+
+def _poll_delay(job: Job) -> float | None:
+    if job.spec.mode == "webhook":
+        return None
+    if job.spec.poll_interval is not None:
+        return job.spec.poll_interval
+    return net_poll(job.polls) if job.spec.callback else adaptive_poll(job.polls)
+
+
+def _working(job: Job, status: str | None) -> str:
+    how = "the vendor's callback" if job.spec.callback else "the vendor to finish"
+    return f"{how} (it says {status})" if status else how
+
+
+def _stronger(intent: Intent) -> Intent:
+    return intent if intent is Intent.EXPIRE else Intent.CANCEL
+
+
+def _said(error: JobError) -> dict[str, JsonValue]:
+    return {"code": error.code.value, "message": error.message}
+
+
+def _known(detail: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    return {name: value for name, value in detail.items() if value is not None}
+
+
+def _silent() -> JobError:
+    return JobError(
+        code=ErrorCode.VENDOR_UNAVAILABLE,
+        message="relay was stopped between sending the submit and recording its answer",
+        retryable=True,
+    )
+
+
+def _suspect(job: Job) -> JobError:
+    message = f"relay was stopped {job.lapses} times in a row while it handled this job, and has given it up"
+    return JobError(code=ErrorCode.INTERNAL_ERROR, message=message)
