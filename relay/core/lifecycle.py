@@ -96,7 +96,7 @@ def next_act(job: Job, rules: Rules) -> Act:
     if job.state is State.ACCEPTED:
         return Submit()
     if job.state is State.UNCERTAIN:
-        return Find()
+        return Find() if rules.finds else Learn(facts.NotFound(message="nobody can ask the vendor about it"))
     if job.intent is Intent.EXPIRE:
         return Cancel() if job.looked else Poll()
     if job.spec.mode == "webhook" and not job.nudged:
@@ -110,11 +110,11 @@ def next_act(job: Job, rules: Rules) -> Act:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One move: the job's next picture, the seconds until it is due again (None: only at its deadline), and a line
-    for its history. `moved` is false where the fact changed nothing but is worth the line."""
+    for its history (None: nothing to tell). `moved` is false where the fact changed nothing but is worth the line."""
 
     job: Job
     delay: float | None
-    what: str
+    what: str | None
     detail: Mapping[str, JsonValue]
     moved: bool = True
 
@@ -208,7 +208,7 @@ def _not_found(scene: _Scene, fact: facts.NotFound) -> Step:
     counted = scene.job.state is State.UNCERTAIN or since_submit > scene.rules.not_found_grace
     seen = scene.job.sightings + counted
     if seen >= SIGHTINGS_ALLOWED:
-        return _vanished(scene, fact.message)
+        return _vanished(scene, fact)
     job = replace(scene.job, sightings=seen, polls=scene.job.polls + 1, nudged=False, waiting_for=fact.message)
     return Step(job=job, delay=backoff(seen or 1, base=SETTLE), what="job.not_found", detail={"message": fact.message})
 
@@ -230,25 +230,25 @@ def _still_running(scene: _Scene, fact: facts.StillRunning) -> Step:
     )
     detail = {"vendorStatus": fact.status, "progress": fact.progress, "note": fact.note}
     news = fact.note is not None or fact.status != scene.job.vendor_status
-    return Step(job=job, delay=_poll_delay(job), what="job.running" if news else "", detail=_known(detail))
+    return Step(job=job, delay=_poll_delay(job), what="job.running" if news else None, detail=_known(detail))
 
 
 def _succeeded(scene: _Scene, fact: facts.Succeeded) -> Step:
-    if scene.job.state is State.SUBMITTING:
+    if _premature(scene):
         return _ignored(scene, fact)
     known = replace(scene, job=_with_ref(scene.job, fact.ref, fact.status))
     return _ended(known, State.SUCCEEDED, result=fact.result, warnings=fact.warnings)
 
 
 def _failed(scene: _Scene, fact: facts.Failed) -> Step:
-    if scene.job.state is State.SUBMITTING:
+    if _premature(scene):
         return _ignored(scene, fact)
     known = replace(scene, job=_with_ref(scene.job, fact.ref, fact.status))
     return _ended(known, State.FAILED, error=fact.error, result=fact.result)
 
 
 def _canceled(scene: _Scene, fact: facts.Canceled) -> Step:
-    if scene.job.state is State.SUBMITTING:
+    if _premature(scene):
         return _ignored(scene, fact)
     known = replace(scene, job=_with_ref(scene.job, fact.ref, fact.status))
     if known.job.intent is Intent.CANCEL:
@@ -299,7 +299,8 @@ def _deadline_passed(scene: _Scene, fact: facts.DeadlinePassed) -> Step:
     """Before its submit there is nothing to ask; after it the vendor is asked once more, and to stop."""
     if scene.job.state is State.SUBMITTING or scene.job.intent is Intent.EXPIRE:
         return _ignored(scene, fact)
-    if scene.job.state is State.ACCEPTED:
+    if scene.job.state in (State.ACCEPTED, State.UNCERTAIN):
+        # An uncertain one is not asked for again: the question may be the same key once more, and so a late submit.
         return _expired(scene, None, scene.job.waiting_for)
     job = replace(scene.job, intent=Intent.EXPIRE, looked=False, waiting_for="a last answer before it expires")
     return Step(job=job, delay=0.0, what="job.deadline_passed", detail={})
@@ -348,12 +349,20 @@ def _now_running(scene: _Scene, ref: Ref, what: str, detail: Mapping[str, JsonVa
         sightings=0,
         waiting_for=_working(scene.job, ref.status),
     )
-    return Step(job=job, delay=_poll_delay(job), what=what, detail={**detail, "vendorJobId": ref.id})
+    delay = 0.0 if job.intent is Intent.EXPIRE else _poll_delay(job)
+    return Step(job=job, delay=delay, what=what, detail={**detail, "vendorJobId": ref.id})
+
+
+def _premature(scene: _Scene) -> bool:
+    """Whether a callback speaks of a job that relay has not submitted, or is just submitting."""
+    if scene.job.state is State.SUBMITTING:
+        return scene.via == "webhook"
+    return scene.job.state is State.ACCEPTED and scene.job.attempt == 0
 
 
 def _proven(scene: _Scene, fact: facts.StillRunning) -> Step:
     """The vendor speaks of a job whose submit went unanswered: so it did arrive."""
-    if scene.job.state is State.SUBMITTING or scene.job.attempt == 0 or fact.ref is None:
+    if _premature(scene) or fact.ref is None:
         return _ignored(scene, fact)
     return _now_running(scene, replace(fact.ref, status=fact.status), "job.found", {"via": scene.via})
 
@@ -375,25 +384,30 @@ def _undecidable(scene: _Scene, error: JobError) -> Step:
     return _ended(scene, State.FAILED, error=unknown)
 
 
-def _vanished(scene: _Scene, message: str) -> Step:
+def _vanished(scene: _Scene, fact: facts.NotFound) -> Step:
     if scene.job.state is State.UNCERTAIN:
-        return _undecidable(scene, JobError(code=ErrorCode.VENDOR_UNAVAILABLE, message=message))
-    gone = f"the vendor no longer knows the job {scene.job.vendor_job_id}: {message}"
+        error = JobError(code=ErrorCode.VENDOR_UNAVAILABLE, message=fact.message)
+        return _back_to_accepted(scene, error, None) if fact.decisive else _undecidable(scene, error)
+    gone = f"the vendor no longer knows the job {scene.job.vendor_job_id}: {fact.message}"
     return _ended(scene, State.FAILED, error=JobError(code=ErrorCode.JOB_FAILED, message=gone))
 
 
 def _after_last_look(scene: _Scene, trouble: str | None) -> Step:
-    if scene.job.state is State.UNCERTAIN or not scene.rules.cancels:
-        return _expired(scene, "unsupported" if scene.job.state is State.RUNNING else None, trouble)
+    if not scene.rules.cancels:
+        return _expired(scene, "unsupported", trouble)
     job = replace(scene.job, looked=True)
     return Step(job=job, delay=0.0, what="job.last_look", detail=_known({"trouble": trouble}))
 
 
 def _expired(scene: _Scene, vendor_cancel: VendorCancel | None, trouble: str | None) -> Step:
-    message = f"not finished within {scene.job.spec.timeout:g} s"
-    details = _known({"waitingFor": trouble, "vendorCancel": vendor_cancel})
-    error = JobError(code=ErrorCode.DEADLINE_EXCEEDED, message=message, details=details)
-    return _ended(replace(scene, via="deadline"), State.EXPIRED, error=error)
+    error = JobError(
+        code=ErrorCode.DEADLINE_EXCEEDED,
+        message=f"not finished within {scene.job.spec.timeout:g} s",
+        retryable=scene.job.state is State.ACCEPTED,
+        details=_known({"waitedFor": trouble}),
+    )
+    job = replace(scene.job, vendor_cancel=vendor_cancel or scene.job.vendor_cancel)
+    return _ended(replace(scene, job=job, via="deadline"), State.EXPIRED, error=error)
 
 
 def _ended(
