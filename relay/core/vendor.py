@@ -101,8 +101,8 @@ class Vendor:
     """A kind of job system.
 
     `poll` asks how a submitted job fares. `cancel` asks to stop it and ends in `Answered` or `Refused`; None where
-    the vendor cannot. `verify` says why a callback is not the vendor's, None if it is (`now` in Unix seconds);
-    `read_callback` turns a verified one into a fact. A poll's 404 within `not_found_grace` seconds of the submit is
+    the vendor cannot. `verify` says why a callback is not the vendor's, None if it is (its last two: the job's
+    secret, and now in Unix seconds); `read_callback` turns a verified one into a fact. A poll's 404 within `not_found_grace` seconds of the submit is
     no sighting.
     """
 
@@ -113,10 +113,19 @@ class Vendor:
     authenticate: Callable[[Connection], Flow[Credentials]]
     poll: Ask
     cancel: Ask | None = None
-    verify: Callable[[Callback, str, float], str | None] | None = None
+    verify: Callable[[Connection, Callback, str, float], str | None] | None = None
     read_callback: Callable[[Connection, Job, Callback], Flow[Fact]] | None = None
     callback_job_id: Callable[[Callback], str | None] | None = None
     not_found_grace: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A configured connection with its vendor, and the operations that may be asked of it."""
+
+    connection: Connection
+    vendor: Vendor
+    allowed: frozenset[str]
 
 
 def refusal(response: Response, attempt: int, message: str) -> Fact | None:

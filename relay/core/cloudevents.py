@@ -1,0 +1,82 @@
+"""Where the request is in a message: plain JSON, or CloudEvents 1.0 in structured or binary mode."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from relay.core.flow import JsonValue, strict_json
+
+STRUCTURED = "application/cloudevents+json"
+PLAIN = frozenset({"", "application/json", "text/plain", "application/octet-stream"})
+_BINARY_PREFIXES = ("ce-", "cloudevents:", "cloudevents_")
+
+
+class Misfit(ValueError):
+    """The message is in none of the encodings; `path` names the part at fault."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """A request as found in its message: the JSON bytes of it, the event's `source/id`, its trace."""
+
+    request: bytes | JsonValue
+    event_id: str | None = None
+    traceparent: str | None = None
+
+
+def unwrap(body: bytes, content_type: str | None, content_encoding: str | None, headers: Mapping[str, Any]) -> Envelope:
+    """Find the request; raises Misfit."""
+    if content_encoding not in (None, "", "identity", "utf-8"):
+        raise Misfit("contentEncoding", f"content-encoding {content_encoding!r} is not taken: send it plain")
+    media = (content_type or "").partition(";")[0].strip().lower()
+    attributes = _binary_attributes(headers)
+    if media == STRUCTURED:
+        return _structured(body)
+    if media not in PLAIN and not media.endswith("+json"):
+        raise Misfit("contentType", f"content type {media!r} is not taken: send application/json or {STRUCTURED}")
+    if "specversion" in attributes:
+        return Envelope(request=body, event_id=_event_id(attributes), traceparent=attributes.get("traceparent"))
+    return Envelope(request=body, traceparent=_text(headers.get("traceparent")))
+
+
+def _structured(body: bytes) -> Envelope:
+    try:
+        event = strict_json(body)
+    except (ValueError, RecursionError) as error:
+        raise Misfit("", "the message is not JSON") from error
+    if not isinstance(event, dict) or event.get("specversion") != "1.0":
+        raise Misfit("specversion", "a CloudEvents message needs specversion 1.0")
+    return Envelope(request=_data(event), event_id=_event_id(event), traceparent=_text(event.get("traceparent")))
+
+
+def _data(event: Mapping[str, JsonValue]) -> JsonValue:
+    if "data" in event:
+        return event["data"]
+    try:
+        return base64.b64decode(event["data_base64"], validate=True)
+    except (KeyError, TypeError, binascii.Error) as error:
+        raise Misfit("data", "a CloudEvents message needs the request in data") from error
+
+
+def _binary_attributes(headers: Mapping[str, Any]) -> dict[str, str]:
+    found = {}
+    for name, value in headers.items():
+        for prefix in _BINARY_PREFIXES:
+            if name.lower().startswith(prefix) and (text := _text(value)) is not None:
+                found[name[len(prefix) :].lower()] = text
+    return found
+
+
+def _event_id(attributes: Mapping[str, Any]) -> str | None:
+    source, name = _text(attributes.get("source")), _text(attributes.get("id"))
+    return f"{source}/{name}" if source and name else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,435 @@
+"""The public wire contract: what producers send, what receivers get, and how a refusal is worded.
+
+JSON is camelCase, Python snake_case. Times are RFC 3339 in UTC with a Z, durations seconds as numbers.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self, TypeAlias, cast
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
+
+from relay.core import signature
+from relay.core.flow import JsonValue
+from relay.core.job import CompletedBy, ErrorCode, Job, Mode, State
+from relay.core.schedule import WEBHOOK_SCHEDULE
+
+OPERATIONS = (
+    "run",
+    "rerun",
+    "runFlow",
+    "runDeployment",
+    "runSequence",
+    "publish",
+    "watch",
+    "status",
+    "lastStatus",
+    "history",
+    "listRunning",
+    "details",
+    "cancel",
+    "enable",
+    "disable",
+    "archive",
+    "reset",
+    "delete",
+)
+"""Every word that a vendor can be asked with: one vocabulary for all of them."""
+
+OperationName: TypeAlias = Literal[
+    "run",
+    "rerun",
+    "runFlow",
+    "runDeployment",
+    "runSequence",
+    "publish",
+    "watch",
+    "status",
+    "lastStatus",
+    "history",
+    "listRunning",
+    "details",
+    "cancel",
+    "enable",
+    "disable",
+    "archive",
+    "reset",
+    "delete",
+]
+EventType: TypeAlias = Literal["onJobSuccess", "onJobFailure"]
+EndState: TypeAlias = Literal["succeeded", "failed", "canceled", "expired"]
+RESULT_CAP = 256 * 1024
+"""A larger result, as JSON in bytes, is left out of the event and read at /v1/jobs/{jobId}/result."""
+
+
+class Message(BaseModel):
+    """A part of the wire contract."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        alias_generator=to_camel,
+        validate_by_alias=True,
+        validate_by_name=True,
+        serialize_by_alias=True,
+        hide_input_in_errors=True,
+    )
+
+
+# --- the request ---
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be printable characters only")
+    return text
+
+
+RequestId = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+ConnectionName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding"})
+
+
+def _header_name(name: str) -> str:
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError("is not a header name")
+    if name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-"):
+        raise ValueError("is set by relay itself")
+    return name
+
+
+def _header_value(value: str) -> str:
+    if any(character in value for character in "\r\n\x00"):
+        raise ValueError("must not contain line breaks")
+    return value
+
+
+def _upper(value: JsonValue) -> JsonValue:
+    return value.upper() if isinstance(value, str) else value
+
+
+class Webhook(Message):
+    """A URL that is told how this one job ended. The field names are those of the vendors' own webhooks."""
+
+    name: str | None = Field(default=None, max_length=200)
+    url: Annotated[str, Field(max_length=4096)]
+    method: Annotated[Literal["POST", "PUT", "PATCH", "GET", "DELETE"], BeforeValidator(_upper)] = "POST"
+    trigger_event: Literal["onJobSuccess", "onJobFailure", "onJobDone"] = "onJobDone"
+    body: JsonValue = Field(default=None, description="Object or string with tokens; absent: the whole event.")
+    headers: dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]] = Field(
+        default_factory=dict
+    )
+    ssl_verification: bool = True
+    secret_key: SecretStr | None = Field(default=None, json_schema_extra={"secret": True})
+    signature: Literal["standard", "timestamped", "body"] = "standard"
+    signature_header: Annotated[str, AfterValidator(_header_name)] = "X-Webhook-Signature"
+    timeout: float = Field(default=20.0, gt=0, le=60)
+    schedule: tuple[Annotated[float, Field(ge=0, le=31 * 86400)], ...] = Field(
+        default=WEBHOOK_SCHEDULE, min_length=1, max_length=100, description="Delays before each attempt, seconds."
+    )
+    retry_on: Literal["any", "transient"] = "any"
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if self.secret_key is not None and self.signature == "standard":
+            signature.standard_key(self.secret_key.get_secret_value())
+        if self.body is not None and not isinstance(self.body, dict | str):
+            raise ValueError("body must be an object or a string")
+        return self
+
+    @field_serializer("secret_key", when_used="json")
+    def _mask(self, secret: SecretStr | None) -> str | None:
+        return None if secret is None else "***"
+
+    def wants(self, event: EventType) -> bool:
+        """Whether its trigger is this event."""
+        return self.trigger_event in (event, "onJobDone")
+
+    def sealed(self) -> dict[str, Any]:
+        """Its wire form with the secret in the clear: for the vault only."""
+        wire: dict[str, Any] = self.model_dump(mode="json", exclude_defaults=True)
+        if self.secret_key is not None:
+            wire["secretKey"] = self.secret_key.get_secret_value()
+        return wire
+
+    @classmethod
+    def unsealed(cls, wire: Mapping[str, Any]) -> Self:
+        """The reverse of `sealed`."""
+        return cls.model_validate(wire, strict=False)
+
+
+class Completion(Message):
+    """How the end of the job is learned, and by when. Seconds."""
+
+    mode: Mode = "auto"
+    timeout: float = Field(default=86400.0, gt=0, le=366 * 86400)
+    poll_interval: float | None = Field(default=None, ge=0.1, le=86400)
+
+
+class TargetName(Message):
+    """The relay job that the request is about: exactly one of the two."""
+
+    job_id: str | None = Field(default=None, max_length=64)
+    request_id: RequestId | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.job_id is None) == (self.request_id is None):
+            raise ValueError("give either jobId or requestId")
+        return self
+
+
+class JobRequest(Message):
+    """A request for one operation on one connection."""
+
+    request_id: RequestId | None = None
+    connection: ConnectionName | None = None
+    operation: OperationName = "run"
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    completion: Completion = Field(default_factory=Completion)
+    not_before: AwareDatetime | None = None
+    webhooks: tuple[Webhook, ...] = Field(default=(), max_length=50)
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    target: TargetName | None = None
+
+    @model_validator(mode="after")
+    def _addressed(self) -> Self:
+        if self.target is not None and self.operation not in ("cancel", "rerun"):
+            raise ValueError("target goes with the operations cancel and rerun only")
+        if self.target is not None and self.parameters:
+            raise ValueError("give either target or parameters")
+        if self.target is None and self.connection is None:
+            raise ValueError("connection is required")
+        return self
+
+
+# --- the event ---
+
+
+class EventError(Message):
+    """Why the job did not succeed."""
+
+    code: ErrorCode
+    message: str
+    retryable: bool
+    details: dict[str, JsonValue]
+
+
+class EventData(Message):
+    """What is known of the job at its end; a refused request has null for what could not be read of it."""
+
+    job_id: str | None
+    request_id: str | None
+    connection: str | None
+    vendor: str | None
+    operation: str | None
+    status: EndState
+    warnings: bool = False
+    completed_by: CompletedBy
+    vendor_job_id: str | None = None
+    vendor_job_ids: tuple[str, ...] = ()
+    vendor_status: str | None = None
+    vendor_state: str | None = None
+    result: JsonValue = None
+    result_truncated: bool = False
+    error: EventError | None
+    refused: bool = False
+    accepted_at: str | None
+    submitted_at: str | None
+    finished_at: str
+    duration_seconds: float | None
+    metadata: dict[str, JsonValue]
+
+
+class JobEvent(Message):
+    """The terminal event: CloudEvents 1.0 in structured JSON, also a Standard Webhooks payload."""
+
+    specversion: Literal["1.0"] = "1.0"
+    id: str
+    type: EventType
+    source: str
+    subject: str | None = None
+    time: str
+    timestamp: str
+    datacontenttype: Literal["application/json"] = "application/json"
+    traceparent: str | None = None
+    data: EventData
+
+    def wire(self) -> bytes:
+        """The event's bytes; absent attributes are left out, as CloudEvents wants it, and null data stays."""
+        absent = {name for name in ("subject", "traceparent") if getattr(self, name) is None}
+        return self.model_dump_json(exclude=absent).encode()
+
+
+def event_of(job: Job, result: JsonValue, *, truncated: bool) -> JobEvent:
+    """The one event of a job that has ended; its id follows from the job's."""
+    if job.finished_at is None or job.completed_by is None:
+        raise ValueError(f"{job.id} has not ended")
+    finished = rfc3339(job.finished_at)
+    return JobEvent.model_construct(
+        id="evt_" + job.id.removeprefix("job_"),
+        type="onJobSuccess" if job.state is State.SUCCEEDED else "onJobFailure",
+        source=f"/relay/connections/{job.spec.connection}" if job.spec.connection else "/relay",
+        subject=job.id,
+        time=finished,
+        timestamp=finished,
+        traceparent=job.spec.traceparent,
+        data=EventData.model_construct(
+            job_id=job.id,
+            request_id=job.spec.request_id,
+            connection=job.spec.connection or None,
+            vendor=job.spec.vendor or None,
+            operation=job.spec.operation,
+            status=cast("EndState", job.state.value),
+            warnings=job.warnings,
+            completed_by=job.completed_by,
+            vendor_job_id=job.vendor_job_id,
+            vendor_job_ids=job.vendor_job_ids,
+            vendor_status=job.vendor_status,
+            vendor_state=job.vendor_state,
+            result=result,
+            result_truncated=truncated,
+            error=None
+            if job.error is None
+            else EventError.model_construct(
+                code=job.error.code,
+                message=job.error.message,
+                retryable=job.error.retryable,
+                details=dict(job.error.details),
+            ),
+            accepted_at=rfc3339(job.accepted_at),
+            submitted_at=None if job.submitted_at is None else rfc3339(job.submitted_at),
+            finished_at=finished,
+            duration_seconds=round(max(0.0, job.finished_at - job.accepted_at), 3),
+            metadata=dict(job.spec.metadata),
+        ),
+    )
+
+
+def rfc3339(at: float) -> str:
+    """Unix seconds as RFC 3339 in UTC, milliseconds and a Z."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# --- refusals ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complaint:
+    """One thing that is wrong with a request: where (a JSON path, empty for the whole) and what."""
+
+    path: str
+    message: str
+
+    def wire(self) -> dict[str, str]:
+        """As `{path, message}`."""
+        return {"path": self.path, "message": self.message}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readable:
+    """What could be read of a refused request, for its event; None for the rest."""
+
+    request_id: str | None = None
+    connection: str | None = None
+    vendor: str | None = None
+    operation: str | None = None
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+class Refusal(Exception):
+    """A request that relay will not take, for good: its code and every complaint."""
+
+    def __init__(
+        self, code: ErrorCode, complaints: Sequence[Complaint], readable: Readable | None = None, *, status: int = 422
+    ) -> None:
+        super().__init__("; ".join(f"{c.path}: {c.message}" if c.path else c.message for c in complaints))
+        self.code = code
+        self.complaints = tuple(complaints)
+        self.readable = readable or Readable()
+        self.status = status
+        """The HTTP status that says it."""
+
+
+def refuse(code: ErrorCode, path: str, message: str, *, status: int = 422) -> Refusal:
+    """A refusal with one complaint."""
+    return Refusal(code, [Complaint(path=path, message=message)], status=status)
+
+
+def complaints_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Complaint]:
+    """A validation error in the sender's terms: JSON paths, unknown fields with the nearest known one."""
+    return [_complaint(detail, model, prefix) for detail in error.errors(include_url=False, include_input=False)]
+
+
+class Problem(Message):
+    """An error over HTTP (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: tuple[dict[str, str], ...] = ()
+
+
+def _complaint(detail: ErrorDetails, model: type[BaseModel], prefix: str) -> Complaint:
+    path = json_path([part for part in detail["loc"] if part != "[key]"], prefix)
+    if detail["type"] == "extra_forbidden":
+        return Complaint(path=path, message=_unknown_field(str(detail["loc"][-1]), detail["loc"], model))
+    return Complaint(path=path, message=detail["msg"].removeprefix("Value error, "))
+
+
+def json_path(parts: Iterable[str | int], prefix: str = "") -> str:
+    """`webhooks[0].url` of its parts."""
+    path = prefix
+    for part in parts:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path
+
+
+def _unknown_field(name: str, loc: tuple[str | int, ...], model: type[BaseModel]) -> str:
+    known = _fields_at(model, loc[:-1])
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}" if known else ""
+    return f"unknown field{hint}"
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
+    """The wire names of the fields of the model that stands at this place; none if that is no model."""
+    here: Any = model
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        fields = {f.alias or name: f for name, f in getattr(here, "model_fields", {}).items()}
+        if part not in fields:
+            continue  # the tag of a union, or a dictionary's key
+        here = _model_in(fields[part].annotation)
+    return [f.alias or name for name, f in getattr(here, "model_fields", {}).items()]
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if (found := _model_in(argument)) is not None:
+            return found
+    return None

@@ -1,0 +1,1 @@
+"""The conveyor's stages: each claims what is due, does one outward act, and records the fact it learned."""

@@ -1,0 +1,170 @@
+"""The loop that every stage turns: claim due rows under a lease, act on them at once, never more than fit.
+
+A row comes by a claim, or is handed over by the stage that has just recorded it, already leased to this process.
+Both ways are one: if the process dies, the lease lapses and the row is claimed as any other.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import structlog
+
+from relay.core.schedule import backoff
+from relay.ports import Claim, Claimed, StageName, StoreUnavailable
+
+log = structlog.get_logger()
+
+
+class Row(Protocol):
+    """What the loop needs to know of a row."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def lane(self) -> str: ...
+
+
+R = TypeVar("R", bound=Row)
+
+LOOK = 0.25
+"""Seconds between looks for what other replicas have left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """How many rows a stage acts on at once, in all and of one lane, and the seconds that an act may take."""
+
+    total: int
+    per_lane: int
+    act_timeout: float
+
+    @property
+    def lease(self) -> float:
+        """An act's time and a margin, so that a lease lapses only when its holder is gone."""
+        return self.act_timeout + 15.0
+
+
+class Loop(Generic[R]):
+    """One stage at work. `lane_limits` may widen, narrow or close (0) single lanes at any time."""
+
+    def __init__(
+        self,
+        stage: StageName,
+        capacity: Capacity,
+        claim: Callable[[Claim], Awaitable[Claimed]],
+        rows: Callable[[Claimed], Sequence[R]],
+        act: Callable[[R], Awaitable[None]],
+        lane_limits: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        self.stage = stage
+        self.capacity = capacity
+        self._claim = claim
+        self._rows = rows
+        self._act = act
+        self._lane_limits = lane_limits
+        self._taken: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._stopping = False
+
+    @property
+    def hold(self) -> float:
+        """The lease, in seconds, of a row that is handed over."""
+        return self.capacity.lease
+
+    def reserve(self, lane: str) -> bool:
+        """Take a place in the lane, if there is one, for a row that is about to be handed over (or `release`d)."""
+        full = self._taken.total() >= self.capacity.total or self._taken[lane] >= self._limit(lane)
+        if full or self._stopping:
+            return False
+        self._taken[lane] += 1
+        return True
+
+    def release(self, lane: str) -> None:
+        """Give a reserved place back."""
+        self._taken[lane] -= 1
+        if not self._taken[lane]:
+            del self._taken[lane]
+        self._wake.set()
+
+    def hand(self, row: R) -> None:
+        """Act on a row that is leased to this process and whose place is reserved."""
+        task = asyncio.create_task(self._turn(row), name=f"{self.stage}:{row.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def wake(self) -> None:
+        """Something became due: look now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Claim and act until stopped. A store that is away is waited for."""
+        troubles = 0
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                wait = await self._take_what_is_due()
+                troubles = 0
+            except StoreUnavailable as error:
+                troubles += 1
+                wait = backoff(troubles, base=0.1, cap=5.0)
+                log.warning("store.unavailable", stage=self.stage, error=str(error), retry_in=wait)
+            await self._sleep(wait)
+
+    def stop(self) -> None:
+        """Take nothing more."""
+        self._stopping = True
+        self._wake.set()
+
+    async def drain(self) -> None:
+        """Return when every act under way has ended."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _take_what_is_due(self) -> float:
+        """Claim for the free places and start on each row; the seconds to wait until the next look."""
+        free = self.capacity.total - self._taken.total()
+        if free <= 0:
+            return LOOK
+        claimed = await self._claim(
+            Claim(
+                stage=self.stage,
+                total=free,
+                per_lane=self.capacity.per_lane,
+                lease=self.capacity.lease,
+                taken=dict(self._taken),
+                lane_limits=self._lane_limits(),
+            )
+        )
+        rows = self._rows(claimed)
+        for row in rows:
+            self._taken[row.lane] += 1
+            self.hand(row)
+        if claimed.next_due is None or len(rows) == free:
+            return LOOK
+        return min(LOOK, claimed.next_due)
+
+    async def _turn(self, row: R) -> None:
+        try:
+            async with asyncio.timeout(self.capacity.act_timeout):
+                await self._act(row)
+        except StoreUnavailable as error:
+            # The lease lapses and the row comes again: nothing that matters lived only here.
+            log.warning("store.unavailable", stage=self.stage, row=row.id, error=str(error))
+        except Exception:
+            log.exception("stage.act_failed", stage=self.stage, row=row.id)
+        finally:
+            self.release(row.lane)
+
+    def _limit(self, lane: str) -> int:
+        return self._lane_limits().get(lane, self.capacity.per_lane)
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
