@@ -101,9 +101,9 @@ class Vendor:
     """A kind of job system.
 
     `poll` asks how a submitted job fares. `cancel` asks to stop it and ends in `Answered` or `Refused`; None where
-    the vendor cannot. `verify` says why a callback is not the vendor's, None if it is (its last two: the job's
-    secret, and now in Unix seconds); `read_callback` turns a verified one into a fact. A poll's 404 within `not_found_grace` seconds of the submit is
-    no sighting.
+    the vendor cannot. `verify` says why a callback is not the vendor's, None if it is; its last two arguments are
+    the job's secret and now (Unix seconds). `read_callback` turns a verified one into a fact. A poll's 404 within
+    `not_found_grace` seconds of the submit is no sighting.
     """
 
     name: str

@@ -1,0 +1,288 @@
+"""What Trifacta's answers and callbacks mean.
+
+Job group: https://api.trifacta.com/ee/9.7/index.html#operation/getJobGroup
+Webhooks: https://docs.trifacta.com/display/SS/Create+Flow+Webhook+Task
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
+
+from relay.core.facts import (
+    Answered,
+    Canceled,
+    Fact,
+    Failed,
+    NotFound,
+    NotSent,
+    PollFailed,
+    Ref,
+    Refused,
+    StillRunning,
+    Submitted,
+    Succeeded,
+    Unanswered,
+    VendorFact,
+)
+from relay.core.flow import JsonValue, Response, Unreadable, clean, strict_json
+from relay.core.job import ErrorCode, JobError
+from relay.core.vendor import Callback, refusal, retry_after, unavailable
+from relay.vendors.trifacta.wire import is_id
+
+VendorState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "canceled", "unknown"]
+
+STATES: Mapping[str, VendorState] = {
+    "Created": "queued",
+    "Pending": "queued",  # not in the vendor's own list; seen by its clients
+    "InProgress": "running",
+    "Complete": "succeeded",
+    "Failed": "failed",
+    "Canceled": "canceled",
+    "Cancelled": "canceled",
+}
+"""The vendor's words for a job group. Any other word, its own `undefined` among them, tells nothing: keep asking."""
+
+LONGEST = 500
+"""Characters of the vendor's words that an error text repeats."""
+
+
+def state_of(status: str | None) -> VendorState:
+    """relay's word for the vendor's word."""
+    return STATES.get(status or "", "unknown")
+
+
+# --- answers to a submit -------------------------------------------------------------------------------------------
+
+
+def read_run(response: Response, attempt: int, *, test_run: bool, secrets: Iterable[str] = ()) -> Fact:
+    """What the answer to a run means: Submitted, Answered for a test run, or why not."""
+    refused = read_refusal(response, attempt, secrets)
+    if refused is not None:
+        return refused
+    try:
+        answer = read_object(response)
+    except Unreadable as error:
+        return Unanswered(attempt=attempt, error=unavailable(f"Trifacta took the run, but {error}"))
+    ref = ref_of(answer.get("id"))
+    if ref is not None:
+        return Submitted(attempt=attempt, ref=ref)
+    if test_run:
+        return Answered(result=answer)
+    return Unanswered(attempt=attempt, error=unavailable("Trifacta took the run, but its answer names no job id"))
+
+
+def read_refusal(response: Response, attempt: int, secrets: Iterable[str] = ()) -> Fact | None:
+    """Why the vendor did not do as asked, in its own words; None when it did."""
+    return with_origin(refusal(response, attempt, words(response, secrets)), response)
+
+
+# --- answers to a look ---------------------------------------------------------------------------------------------
+
+
+def read_poll(response: Response, secrets: Iterable[str] = ()) -> Fact:
+    """How a job group fares, as GET /v4/jobGroups/{id}?embed=jobs tells it."""
+    if response.status in {404, 410}:
+        return NotFound(message=words(response, secrets))
+    if not response.ok:
+        return unlooked(response, secrets)
+    try:
+        return read_job_group(read_object(response), secrets)
+    except Unreadable as error:
+        return PollFailed(error=unavailable(f"Trifacta's answer tells nothing: {error}", **origin(response)))
+
+
+def unlooked(response: Response, secrets: Iterable[str] = ()) -> PollFailed:
+    """A look that was refused or failed."""
+    error = unavailable(words(response, secrets), **origin(response))
+    if response.status in {401, 403}:
+        error = replace(error, code=ErrorCode.VENDOR_AUTH_FAILED)
+    return PollFailed(error=error, retry_after=retry_after(response))
+
+
+def read_status(response: Response, attempt: int) -> Fact:
+    """A job group as the answer to a question about it."""
+    try:
+        group = read_object(response)
+    except Unreadable as error:
+        return Unanswered(attempt=attempt, error=unavailable(f"Trifacta's answer tells nothing: {error}"))
+    word = group.get("status")
+    word = word if isinstance(word, str) else None
+    known = ref_of(group.get("id"))
+    return Answered(result=group, vendor_job_id=known.id if known else None, status=word, state=state_of(word))
+
+
+def read_job_group(group: Mapping[str, JsonValue], secrets: Iterable[str] = ()) -> VendorFact:
+    """The vendor's job group as a fact. Raises Unreadable if it has no status."""
+    status = group.get("status")
+    if not isinstance(status, str):
+        raise Unreadable("the job group has no status")
+    return fact_of(status, group, ref_of(group.get("id"), status), jobs_of(group), secrets)
+
+
+def fact_of(
+    status: str,
+    result: Mapping[str, JsonValue],
+    ref: Ref | None,
+    jobs: Iterable[Mapping[str, JsonValue]],
+    secrets: Iterable[str] = (),
+) -> VendorFact:
+    """The one place where the vendor's word becomes a fact, whoever brought it."""
+    match state_of(status):
+        case "succeeded":
+            return Succeeded(result=result, status=status, ref=ref)
+        case "failed":
+            return Failed(error=failure(jobs, secrets), status=status, result=result, ref=ref)
+        case "canceled":
+            return Canceled(status=status, result=result, ref=ref)
+        case "queued" | "running":
+            return StillRunning(status=status, progress=progress_of(jobs), ref=ref)
+        case "unknown":
+            return StillRunning(status=status, note=unknown_word(status), ref=ref)
+
+
+def unknown_word(status: str) -> str:
+    """A note for a status that the table lacks."""
+    return f"Trifacta said {shorten(status, 60)!r}, which relay does not know; it keeps asking"
+
+
+def ref_of(id: JsonValue, status: str | None = None) -> Ref | None:
+    """The job group with this id; None if that is no id."""
+    return Ref(id=str(id), ids=(str(id),), status=status) if is_id(id) else None
+
+
+# --- sub-jobs ------------------------------------------------------------------------------------------------------
+
+
+def jobs_of(answer: JsonValue) -> list[Mapping[str, JsonValue]]:
+    """The sub-jobs in a job group that embeds them, or in the answer of its /jobs; empty if there are none."""
+    return rows_of(answer.get("jobs", answer) if isinstance(answer, dict) else answer)
+
+
+def rows_of(answer: JsonValue) -> list[Mapping[str, JsonValue]]:
+    """The objects of a list, bare or as the vendor's `{"data": [...]}`."""
+    rows = answer.get("data") if isinstance(answer, dict) else answer
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def progress_of(jobs: Iterable[Mapping[str, JsonValue]]) -> JsonValue:
+    """The mean of the sub-jobs' `percentComplete`; None where they tell none."""
+    shares = [job["percentComplete"] for job in jobs if isinstance(job.get("percentComplete"), int | float)]
+    return {"percentComplete": round(sum(shares) / len(shares))} if shares else None
+
+
+def failure(jobs: Iterable[Mapping[str, JsonValue]], secrets: Iterable[str] = ()) -> JobError:
+    """Why a job group failed, from its sub-jobs' error messages."""
+    reasons = [
+        f"{job.get('jobType') or 'job'} {job.get('id')}: {shorten(str(job['errorMessage']))}"
+        for job in jobs
+        if job.get("errorMessage")
+    ]
+    said = shorten(hide("; ".join(reasons), secrets), 4 * LONGEST) or "Trifacta gave no reason"
+    return JobError(code=ErrorCode.JOB_FAILED, message=f"the job failed: {said}")
+
+
+# --- callbacks -----------------------------------------------------------------------------------------------------
+
+TEMPLATE = {"jobid": "$jobId", "jobstatus": "$jobStatus"}
+"""The body of relay's webhook; the vendor puts the job group's id and status in place of the tokens."""
+
+
+class Report(NamedTuple):
+    """What a callback says."""
+
+    job_id: str
+    status: str
+    body: Mapping[str, JsonValue]
+
+
+def read_report(callback: Callback) -> Report | None:
+    """The report that TEMPLATE asks for; None for a callback without one, such as the vendor's own test."""
+    try:
+        body = clean(strict_json(callback.body))
+        # A template sent as text may come back as the JSON of that text.
+        body = clean(strict_json(body)) if isinstance(body, str) else body
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(body, dict) or not is_id(body.get("jobid")) or not isinstance(body.get("jobstatus"), str):
+        return None
+    return Report(str(body["jobid"]), body["jobstatus"], body)
+
+
+def read_ended(report: Report, jobs: JsonValue, secrets: Iterable[str] = ()) -> VendorFact:
+    """What a report means; `jobs` are the sub-jobs, which tell why a job failed."""
+    ref = ref_of(report.job_id, report.status)
+    return fact_of(report.status, report.body, ref, jobs_of(jobs), secrets)
+
+
+def callback_job_id(callback: Callback) -> str | None:
+    """The job group that a callback is about; None if it names none."""
+    report = read_report(callback)
+    return report.job_id if report else None
+
+
+# --- the vendor's words --------------------------------------------------------------------------------------------
+
+
+def read_object(response: Response) -> dict[str, JsonValue]:
+    """The answer as a JSON object, cleaned. Raises Unreadable for anything else."""
+    try:
+        body = clean(response.json())
+    except RecursionError as error:
+        raise Unreadable("the answer is nested too deeply") from error
+    if not isinstance(body, dict):
+        raise Unreadable(f"the answer is JSON, but no object ({type(body).__name__})")
+    return body
+
+
+def result_of(response: Response) -> JsonValue:
+    """An answer that is only shown: its JSON, `{"text": ...}` where it is none, `{}` where it is empty."""
+    try:
+        return read_object(response)
+    except Unreadable:
+        text = shorten(response.body.decode(errors="replace"))
+        return {"text": text} if text else {}
+
+
+def words(response: Response, secrets: Iterable[str] = ()) -> str:
+    """The vendor's error in one line: `{"exception": {"name", "message", "details"}}`, without any of the secrets."""
+    try:
+        exception = read_object(response).get("exception")
+    except Unreadable:
+        exception = None
+    said = exception if isinstance(exception, dict) else {}
+    parts = [text for key in ("name", "message", "details") if (text := _text(said.get(key)))]
+    line = hide(": ".join(parts), secrets)
+    return f"Trifacta answered {response.status}" + (f": {shorten(line)}" if line else "")
+
+
+def _text(value: JsonValue) -> str:
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """The text with every secret of four characters or more struck out."""
+    for secret in sorted((secret for secret in secrets if len(secret) >= 4), key=len, reverse=True):
+        text = text.replace(secret, "[secret]")
+    return text
+
+
+def shorten(text: str, longest: int = LONGEST) -> str:
+    """The text on one line, printable, at most so long."""
+    line = "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def origin(response: Response) -> dict[str, JsonValue]:
+    """What helps the vendor's support to find a request."""
+    known = {"httpStatus": response.status, "vendorRequestId": response.headers.get("x-trifacta-request-id")}
+    return {key: shorten(value, 100) if isinstance(value, str) else value for key, value in known.items() if value}
+
+
+SomeFact = TypeVar("SomeFact", bound=Fact | None)
+
+
+def with_origin(fact: SomeFact, response: Response) -> SomeFact:
+    """The same fact, its error's details naming the request."""
+    if isinstance(fact, Refused | NotSent | Unanswered):
+        return replace(fact, error=fact.error.with_details(**origin(response)))
+    return fact

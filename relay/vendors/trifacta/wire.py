@@ -1,0 +1,205 @@
+"""What Trifacta takes: parameters of each operation, and the settings of a connection.
+
+Run a job: https://api.trifacta.com/ee/9.7/index.html#operation/runJobGroup
+Read a job group: https://api.trifacta.com/ee/9.7/index.html#operation/getJobGroup
+Authentication: https://api.trifacta.com/ee/9.7/index.html#section/Authentication
+
+The vendor does not check override values: a bad one fails the job later. So relay checks shapes, where a mistake is
+plain, and leaves words (formats, actions, engines) alone, since they differ by edition. Inside the vendor's own
+objects every documented field may be null, and unknown fields pass.
+"""
+
+import re
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, SecretStr, model_validator
+from pydantic.alias_generators import to_camel
+
+from relay.core.flow import JsonValue
+from relay.core.vendor import Options, Parameters
+
+ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+"""What an id may look like. It becomes part of a path, so nothing that could lead elsewhere is one."""
+
+
+def is_id(value: JsonValue) -> bool:
+    """Whether the value can be the id of something at the vendor: a whole number or a plain word."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return False
+    return ID.fullmatch(str(value)) is not None
+
+
+def _vendor_id(value: Any) -> int | str:
+    if is_id(value):
+        return value  # type: ignore[no-any-return]
+    raise ValueError("an id is a whole number, or a text of letters, digits, '_' and '-'")
+
+
+VendorId: TypeAlias = Annotated[int | str, PlainValidator(_vendor_id, json_schema_input_type=int | str)]
+"""An id at the vendor, kept as given."""
+
+
+class VendorObject(BaseModel):
+    """An object in the vendor's own spelling; fields that are not documented pass as they are."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        strict=True,
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_name=False,
+        validate_by_alias=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class Reference(VendorObject):
+    """Something that the vendor already has."""
+
+    id: VendorId
+
+
+class Setting(VendorObject):
+    """One named value."""
+
+    key: str
+    value: JsonValue
+
+
+class SparkOption(VendorObject):
+    """One Spark property; only those that an administrator has enabled take effect."""
+
+    key: str
+    value: str
+
+
+class RunParameterList(VendorObject):
+    """Parameter values, as a list."""
+
+    data: list[Setting] | None = None
+
+
+class RunParameters(VendorObject):
+    """Values for the flow's parameters, its parameterised datasets and outputs."""
+
+    overrides: RunParameterList | None = None
+
+
+class WriteSetting(VendorObject):
+    """A file that the job writes instead of its own outputs."""
+
+    path: str
+    format: str | None = None
+    action: str | None = None
+    compression: str | None = None
+    header: bool | None = None
+    as_single_file: bool | None = None
+    delim: str | None = None
+    has_quotes: bool | None = None
+    include_mismatches: bool | None = None
+
+
+class Publication(VendorObject):
+    """A table that the job writes; those attached to the recipe are then left alone."""
+
+    path: list[str] | None = None
+    table_name: str
+    action: str | None = None
+    target_type: str | None = None
+    connection_id: VendorId | None = None
+
+
+class Webhook(VendorObject):
+    """A request that the vendor sends when the job ends."""
+
+    name: str
+    url: str
+    method: str
+    trigger_event: str
+    body: JsonValue = None
+    headers: dict[str, str] | None = Field(default=None, repr=False)
+    ssl_verification: bool | None = None
+    secret_key: Annotated[str | None, Field(repr=False, json_schema_extra={"secret": True})] = None
+    """Key that the vendor signs with."""
+    retry_on_failure: bool | None = None
+
+
+class Overrides(VendorObject):
+    """What this one run does differently from the recipe's own settings."""
+
+    execution: str | None = None
+    """Running environment: photon, spark, emrSpark, databricksSpark, dataflow, … as the edition has it."""
+    profiler: bool | None = None
+    datasources: dict[str, list[str]] | None = None
+    """Full paths by the dataset's display name; each list replaces the dataset's files."""
+    writesettings: list[WriteSetting] | None = None
+    publications: list[Publication] | None = None
+    webhooks: list[Webhook] | None = None
+    spark_options: list[SparkOption] | None = None
+    databricks_options: list[Setting] | None = None
+    run_parameters: RunParameters | None = None
+
+
+class RunRecipe(Parameters):
+    """Parameters of `run`: the vendor's request for one recipe's job."""
+
+    model_config = ConfigDict(strict=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+
+    wrangled_dataset: Reference
+    """The recipe."""
+    overrides: Overrides | None = None
+    run_parameters: RunParameters | None = None
+    force_cache_update: bool | None = None
+    ignore_recipe_errors: bool | None = None
+    test_mode: bool | None = None
+    """Only check whether the job could run: it ends with the vendor's answer."""
+    ranfrom: str | None = None
+
+
+class OfJobGroup(Parameters):
+    """Parameters of the operations on a job that the vendor has: `status`, `watch`, `cancel`."""
+
+    model_config = ConfigDict(strict=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+
+    job_group: VendorId
+    """The vendor's id of the job, as its run answered it."""
+
+
+def _header_safe(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if not text or not text.isprintable():
+        raise ValueError("it is empty, or holds a line break or another unprintable character")
+    return secret
+
+
+Secret: TypeAlias = Annotated[SecretStr, AfterValidator(_header_safe)]
+"""A secret that can go into a header."""
+
+
+class TrifactaOptions(Options):
+    """Settings of a connection to Trifacta: who asks, and what differs between its editions."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    token: Secret | None = None
+    """An access token."""
+    username: str | None = None
+    password: Secret | None = None
+    execution_id_header: bool = True
+    """Whether runs carry `x-execution-id`, by which the vendor knows a repeated submit. Switch it off for a release
+    that does not know the header: relay then looks an unanswered submit up in the job library."""
+    run_parameters_placement: Literal["asGiven", "overrides", "topLevel"] = "asGiven"
+    """Where `runParameters` are sent: editions differ in where they read them."""
+    webhook_body: Literal["string", "object"] = "string"
+    """How relay's callback template is sent: as the text of a JSON object, or as the object."""
+    signature_header: str = Field(default="X-Webhook-Signature", pattern=r"^[A-Za-z0-9-]+$")
+    """The header in which the vendor signs its webhooks."""
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> "TrifactaOptions":
+        basic = (self.username is not None, self.password is not None)
+        if basic in {(True, False), (False, True)}:
+            raise ValueError("`username` and `password` go together: give both, or `token` instead")
+        if (self.token is not None) == all(basic):
+            raise ValueError("give either `token`, or `username` and `password`: exactly one of the two")
+        return self
