@@ -1,0 +1,1 @@
+"""One I/O library each, and no decisions."""

@@ -1,0 +1,1 @@
+"""Where jobs live: the Store port, by group commit, on SQLite."""
