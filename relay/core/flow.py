@@ -9,7 +9,8 @@ turns them into a fact. The split says what the caller may safely do next.
 """
 
 import json
-from collections.abc import Generator, Mapping
+import math
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -17,6 +18,9 @@ JsonValue: TypeAlias = Any
 """Any value that JSON can hold; vendors' answers are read defensively, so no narrower type would be true."""
 
 T = TypeVar("T")
+
+DEEPEST = 100
+"""Levels of lists and objects in a JSON text: deeper ones break those who walk or write them."""
 
 
 class TransportError(Exception):
@@ -66,9 +70,9 @@ class Response:
         return 200 <= self.status < 300
 
     def json(self) -> JsonValue:
-        """The body as JSON; raises Unreadable for anything else, however deeply nested it is."""
+        """The body as JSON, cleaned; raises Unreadable for anything else, however deeply nested it is."""
         try:
-            return strict_json(self.body)
+            return clean(strict_json(self.body))
         except (ValueError, RecursionError) as error:
             kind = self.headers.get("content-type", "no content type")
             raise Unreadable(f"the answer is not JSON ({kind}, {len(self.body)} bytes)") from error
@@ -79,12 +83,48 @@ Flow: TypeAlias = Generator[Request, Response, T]
 
 
 def strict_json(body: bytes | str) -> JsonValue:
-    """JSON without NaN or Infinity; raises ValueError or RecursionError."""
+    """JSON that every reader can take: no NaN or Infinity, no integer beyond 64 bits, nothing deeper than DEEPEST.
 
-    def refuse(name: str) -> None:
-        raise ValueError(f"{name} is not JSON")
+    Raises ValueError or RecursionError.
+    """
+    text = body if isinstance(body, str) else body.decode(json.detect_encoding(body), "surrogatepass")
+    value = _STRICT.decode(text)
+    # Few brackets can't be many levels, and counting them costs next to nothing.
+    if text.count("[") + text.count("{") > DEEPEST and _deeper_than(DEEPEST, value):
+        raise ValueError(f"JSON of more than {DEEPEST} levels")
+    return value
 
-    return json.loads(body, parse_constant=refuse)
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError("a number beyond what a double holds")
+    return number
+
+
+def _integer(digits: str) -> int:
+    number = int(digits)
+    if not -(2**63) <= number < 2**64:
+        raise ValueError("an integer of more than 64 bits")
+    return number
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_integer)
+
+
+def _deeper_than(levels: int, value: JsonValue) -> bool:
+    layer: list[JsonValue] = [[value]]
+    for _ in range(levels + 1):
+        layer = [inner for outer in layer for inner in _inside(outer) if isinstance(inner, list | dict)]
+    return bool(layer)
+
+
+def _inside(outer: JsonValue) -> Iterable[JsonValue]:
+    return outer.values() if isinstance(outer, dict) else outer
 
 
 def clean(value: JsonValue) -> JsonValue:

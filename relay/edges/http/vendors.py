@@ -1,0 +1,392 @@
+"""To vendors: drives their flows over the network, with each connection's own credentials, limits and TLS."""
+
+import asyncio
+import contextlib
+import json
+import ssl
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import orjson
+import structlog
+from multidict import CIMultiDict
+from yarl import URL
+
+from relay import failpoints
+from relay.core.flow import Flow, JsonValue, NoAnswer, NotReached, Request, Response, TransportError, clean
+from relay.core.vendor import Connection, Credentials, Vendor
+from relay.edges.http.exchange import CONNECT_TIMEOUT, KEEPALIVE, USER_AGENT, open_session, read_to, reason
+from relay.edges.http.gate import Gate
+from relay.ports import FlowFailed
+
+T = TypeVar("T")
+_Exchange: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+BODY_CAP: Final = 4 * 1024 * 1024
+AT_ONCE: Final = 100
+"""Requests at a time on a connection that sets no `maxConcurrency`."""
+_REPEATED_BY_CLIENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+_SEGMENT_UP: Final = frozenset({".", ".."})
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """How TLS is spoken with a vendor: PEM files, and whether its certificate is verified."""
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    verify: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VendorLink:
+    """One connection with what the driver needs to know of it; times in seconds, `body_cap` in bytes.
+
+    The limits hold for all replicas together. None means no limit (of requests at a time: 100).
+    """
+
+    connection: Connection
+    vendor: Vendor
+    timeout: float = 60.0
+    tls: TlsFiles | None = None
+    proxy: str | None = field(default=None, repr=False)
+    max_concurrency: int | None = None
+    requests_per_second: float | None = None
+    body_cap: int = BODY_CAP
+
+
+class VendorDriver:
+    """Implements ports.Vendors: the one place where flows meet the network.
+
+    `reread`, where given, names the connection's present state before it is authenticated anew, so that a secret
+    that was replaced in its file is found after a 401. Raises ValueError for TLS files that cannot be used.
+    """
+
+    def __init__(self, links: Iterable[VendorLink], *, reread: Callable[[str], Connection] | None = None) -> None:
+        self._lines = {link.connection.name: _Line(link, reread) for link in links}
+
+    async def run(self, connection: str, flow: Flow[T]) -> T:
+        """Drive the flow to its end and return what it ends in.
+
+        A request waits for its turn for up to the connection's timeout, and takes no longer than that once it has
+        it. TransportErrors are raised at the flow's `yield`; those that it lets pass come out here, and anything
+        else that it raises comes out as FlowFailed.
+        """
+        line = self._lines.get(connection)
+        if line is None:
+            raise NotReached(f"there is no connection {connection!r} in this relay's configuration")
+        return await _drive(connection, flow, line.answer)
+
+    def share(self, replicas: int) -> None:
+        """Take one of `replicas` equal shares of every connection's limits."""
+        for line in self._lines.values():
+            line.gate.share(replicas)
+
+    async def close(self) -> None:
+        """Drop every connection; requests that are under way fail."""
+        for line in self._lines.values():
+            await line.close()
+
+
+async def _drive(connection: str, flow: Flow[T], answer: _Exchange) -> T:
+    sent = False
+    step: Callable[[], Request] = partial(next, flow)
+    with contextlib.closing(flow):
+        while True:
+            try:
+                request = step()
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            except TransportError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a flow's defect is, it must not end relay
+                raise _defect(connection, error, sent) from None
+            try:
+                response = await answer(request)
+            except NotReached as error:
+                step = partial(flow.throw, error)
+            except NoAnswer as error:
+                sent = True
+                step = partial(flow.throw, error)
+            except _Unsendable as error:
+                raise _defect(connection, error, sent) from None
+            except FlowFailed as error:  # of the flow that fetches credentials
+                raise FlowFailed(str(error), sent=sent) from error
+            else:
+                sent = True
+                step = partial(flow.send, response)
+
+
+class _Unsendable(ValueError):
+    """A flow asked for a request that cannot be made. The text names no part of it."""
+
+
+class _Line:
+    """One connection at work."""
+
+    def __init__(self, link: VendorLink, reread: Callable[[str], Connection] | None) -> None:
+        self._link = link
+        self._reread = reread
+        self._base = link.connection.base_url.rstrip("/")
+        self._tls = _tls_context(link)
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._credentials: Credentials | None = None
+        self._expiry = float("inf")
+        self._authentication: asyncio.Task[Credentials] | None = None
+        self.gate = Gate(link.max_concurrency or AT_ONCE, link.requests_per_second)
+
+    async def answer(self, request: Request) -> Response:
+        """The response to a flow's request, authenticated where it asks for that."""
+        if not request.authenticated:
+            return await self._exchange(request, self._url(request))
+        credentials = await self._authenticated(None)
+        response = await self._exchange(request, self._url(request, credentials), credentials)
+        if response.status != 401:
+            return response
+        renewed = await self._authenticated(credentials)
+        if renewed == credentials:
+            return response
+        return await self._exchange(request, self._url(request, renewed), renewed)
+
+    async def close(self) -> None:
+        if self._authentication is not None:
+            self._authentication.cancel()
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+
+    # --- credentials
+
+    async def _authenticated(self, refused: Credentials | None) -> Credentials:
+        """Credentials other than the refused ones, if there are any. Those who come meanwhile share one fetch, and
+        its failure: nothing of their own has been sent yet, so it is NotReached."""
+        known = self._credentials
+        if known is not None and known is not refused and time.monotonic() < self._expiry:
+            return known
+        if self._authentication is None:
+            self._authentication = asyncio.create_task(self._authenticate())
+            self._authentication.add_done_callback(self._authentication_ended)
+        try:
+            return await asyncio.shield(self._authentication)
+        except TransportError as error:
+            raise NotReached(f"could not authenticate: {error}") from error
+
+    async def _authenticate(self) -> Credentials:
+        connection = self._link.connection
+        if self._reread is not None:
+            connection = self._reread(connection.name)
+        flow = self._link.vendor.authenticate(connection)
+        credentials = await _drive(connection.name, flow, self._answer_for_credentials)
+        self._credentials = credentials
+        self._expiry = _expiry(credentials)
+        return credentials
+
+    async def _answer_for_credentials(self, request: Request) -> Response:
+        """Only here may a request leave the base URL: token services live elsewhere, and what such a flow is made
+        of comes from the operator alone."""
+        url = URL(request.path, encoded=True) if "://" in request.path else self._url(request)
+        return await self._exchange(request, url)
+
+    def _authentication_ended(self, task: "asyncio.Task[Credentials]") -> None:
+        self._authentication = None
+        if not task.cancelled():
+            task.exception()  # those who waited have it; if nobody did any more, it is not news
+
+    # --- one request
+
+    def _url(self, request: Request, credentials: Credentials | None = None) -> URL:
+        query = {**request.query, **(credentials.query if credentials else {})}
+        joint = "&" if "?" in request.path else "?"
+        tail = joint + urlencode(query, quote_via=quote) if query else ""
+        return URL(self._base + _checked_path(request.path) + tail, encoded=True)
+
+    async def _exchange(self, request: Request, url: URL, credentials: Credentials | None = None) -> Response:
+        body, content_type = _body(request)
+        headers = CIMultiDict({"accept": "application/json", "user-agent": USER_AGENT} | content_type)
+        headers.update(request.headers)
+        headers.update(credentials.headers if credentials else {})
+        try:
+            async with self.gate.passage(self._link.timeout):
+                return await self._send(request, url, headers, body)
+        except TimeoutError as error:
+            raise NotReached(
+                f"the request to {_place(url)} waited {self._link.timeout:g} s for its turn; "
+                "the connection's maxConcurrency or requestsPerSecond holds it back"
+            ) from error
+
+    async def _send(self, request: Request, url: URL, headers: CIMultiDict[str], body: bytes | None) -> Response:
+        failpoints.hit("vendor.before_request")
+        method = request.method.upper()
+        fresh = request.once and method in _REPEATED_BY_CLIENT
+        started, progress, status = time.monotonic(), _Progress(), None
+        try:
+            async with self._session(fresh).request(
+                method,
+                url,
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                middlewares=(_never_repeated,) if fresh else (),
+                trace_request_ctx=progress,
+            ) as response:
+                status = response.status
+                content, whole = await read_to(self._link.body_cap, response)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._failure(error, url, progress.connected) from error
+        finally:
+            log.debug(
+                "vendor.request",
+                connection=self._link.connection.name,
+                method=method,
+                path=url.raw_path,
+                status=status,
+                duration=round(time.monotonic() - started, 6),
+            )
+        failpoints.hit("vendor.after_response")
+        if not whole:
+            raise NoAnswer(f"{_place(url)}: its answer is larger than {self._link.body_cap} bytes")
+        return Response(status=status, headers=_headers(response), body=content)
+
+    def _failure(self, error: Exception, url: URL, connected: bool) -> Exception:
+        """What a failed request means: without a connection nothing can have happened there."""
+        if connected:
+            return NoAnswer(f"{_place(url)}: {reason(error)}")
+        if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError | OSError):
+            return _Unsendable("a header holds what HTTP cannot carry (a line break at a secret's end?)")
+        if isinstance(error, TimeoutError):
+            return NotReached(f"{_place(url)}: no connection was made in time")
+        return NotReached(f"{_place(url)}: {reason(error)}")
+
+    def _session(self, fresh: bool) -> aiohttp.ClientSession:
+        """The connection's session; with `fresh` the one that keeps no connection open."""
+        if fresh not in self._sessions:
+            timeout = self._link.timeout
+            reuse: dict[str, Any] = {"force_close": True} if fresh else {"keepalive_timeout": KEEPALIVE}
+            self._sessions[fresh] = open_session(
+                aiohttp.TCPConnector(limit=0, ssl=self._tls, **reuse),  # the gate is the limit
+                proxy=self._link.proxy,
+                timeout=aiohttp.ClientTimeout(total=timeout, connect=min(CONNECT_TIMEOUT, timeout)),
+                trace_configs=[_notice_connection()],
+            )
+        return self._sessions[fresh]
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a request came: the client's exceptions do not always tell."""
+
+    connected: bool = False
+
+
+def _notice_connection() -> aiohttp.TraceConfig:
+    async def connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _event: object) -> None:
+        context.trace_request_ctx.connected = True
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(connected)
+    trace.on_connection_reuseconn.append(connected)
+    return trace
+
+
+async def _never_repeated(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Middleware: keep the client from repeating an idempotent method by itself, which it does also on a fresh
+    connection. Those two errors are what it repeats after."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError from error
+
+
+def _checked_path(path: str) -> str:
+    """The path, if it can only lead to below the base URL."""
+    plain = path.partition("?")[0]
+    if not path.startswith("/"):
+        raise _Unsendable("a request's path must begin with / and name no host")
+    if not _SEGMENT_UP.isdisjoint(plain.lower().replace("%2e", ".").split("/")):
+        raise _Unsendable("a request's path must not hold the segments . and ..")
+    if any(not "!" <= character <= "~" or character in '#\\"<>' for character in path):
+        raise _Unsendable("a request's path must be percent-encoded")
+    return path
+
+
+def _body(request: Request) -> tuple[bytes | None, dict[str, str]]:
+    """The request's body with the header that names its type."""
+    if request.form is not None:
+        return urlencode(request.form).encode(), {"content-type": "application/x-www-form-urlencoded"}
+    if request.json is not None:
+        return _json(request.json), {"content-type": "application/json"}
+    return None, {}
+
+
+def _json(value: JsonValue) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # an integer of more than 64 bits, for one
+        try:
+            return json.dumps(value, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise _Unsendable("a request's body cannot be written as JSON") from error
+
+
+def _headers(response: aiohttp.ClientResponse) -> Mapping[str, str]:
+    """Lower-case names; the values of a repeated one are joined by commas, as HTTP has it."""
+    headers: dict[str, str] = {}
+    for name, value in response.headers.items():
+        name, value = name.lower(), clean(value)
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _place(url: URL) -> str:
+    return f"{url.raw_host}:{url.port}"
+
+
+def _expiry(credentials: Credentials) -> float:
+    """When to fetch new ones, by the monotonic clock: a little before these stop working."""
+    if credentials.expires_in is None:
+        return float("inf")
+    return time.monotonic() + credentials.expires_in - min(30.0, credentials.expires_in / 10)
+
+
+def _tls_context(link: VendorLink) -> ssl.SSLContext | bool:
+    files = link.tls
+    if files is None:
+        return True
+    try:
+        context = ssl.create_default_context(cafile=files.ca_file)
+        if files.cert_file is not None:
+            context.load_cert_chain(files.cert_file, files.key_file)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"connections.{link.connection.name}.tls: caFile, certFile or keyFile cannot be used: "
+            f"{error.strerror if isinstance(error, OSError) else error}"
+        ) from error
+    if not files.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _defect(connection: str, error: Exception, sent: bool) -> FlowFailed:
+    """Report a flow's own fault by its kind and place alone: its text may quote an answer or a secret."""
+    frames = traceback.extract_tb(error.__traceback__)
+    log.error(
+        "flow.failed",
+        connection=connection,
+        error=type(error).__name__,
+        frames=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+    )
+    what = str(error) if isinstance(error, _Unsendable) else type(error).__name__
+    return FlowFailed(f"the adapter failed: {what} (see flow.failed in the log)", sent=sent)
