@@ -1,0 +1,17 @@
+"""Stand-in vendor servers: to develop against (`relay simulate`), to show relay (`relay demo`) and to test it.
+
+    server.py     what all share: an HTTP server with a ledger, and faults on demand
+    faults.py     what can go wrong, in one vocabulary
+    ledger.py     what was asked and made, for those who check relay
+    trifacta.py   one file a vendor: its endpoints, its jobs, its words
+
+They keep everything in memory and know nothing of relay's own parts but the core.
+"""
+
+from collections.abc import Mapping
+
+from relay.simulators.server import VendorServer
+from relay.simulators.trifacta import TrifactaSimulator
+
+SIMULATORS: Mapping[str, type[VendorServer]] = {server.vendor: server for server in (TrifactaSimulator,)}
+"""Every stand-in server, by its vendor's name."""
