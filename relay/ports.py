@@ -42,6 +42,8 @@ class NewJob:
     delay: float = 0.0
     timeout: float = 86400.0
     reply: Reply | None = None
+    reply_delivery: "ReplyDelivery"
+    """Makes the delivery to a reply queue that asks for the event of a job that has already ended."""
     hold: float | None = None
 
 
@@ -98,6 +100,10 @@ class NewDelivery:
     name: str | None = None
     target: Mapping[str, Any] = field(default_factory=dict, repr=False)
     patience: float | None = None
+
+
+ReplyDelivery: TypeAlias = Callable[[str, Reply], NewDelivery]
+"""Makes the delivery of a job's event (by the job's id) to a reply queue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +179,7 @@ class Ending:
 
     event: Event
     deliveries: tuple[NewDelivery, ...]
-    reply_delivery: Callable[[Reply], NewDelivery]
+    reply_delivery: ReplyDelivery
     hold: float | None = None
 
 
@@ -444,6 +450,8 @@ class Incoming:
     exchange: str = ""
     routing_key: str = ""
     redelivered: bool = False
+    unreadable: tuple[str, ...] = ()
+    """What could not be read: names of properties, `headers.<key>` for one of the headers, `routing_key`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,107 @@
+"""Reading what no AMQP client library reads: a timestamp out of range, a property that is no UTF-8.
+
+One such message ends the reader of the whole connection, again at each redelivery, and with it all neighbours.
+So the decoders of pamqp are replaced by ones that never fail on what a broker lets pass: such a value becomes an
+`Unreadable`. The tables are pamqp's own affair: a test fails when they change, and the version is pinned.
+"""
+
+import datetime as dt
+import struct
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pamqp import commands, decode, header
+
+PROPERTIES: Final[tuple[str, ...]] = tuple(commands.Basic.Properties.__slots__)
+"""The properties' names, in the order in which they stand on the wire."""
+
+Headers = dict[str, Any]
+
+
+class Unreadable(str):
+    """What stands where a value could not be read: the text with a `?` for each wrong byte, or the number."""
+
+    __slots__ = ()
+
+
+def read_text(raw: bytes) -> str:
+    """The text, or an Unreadable that is no longer in bytes than `raw`."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return Unreadable(raw.decode(errors="replace").replace("\ufffd", "?"))
+
+
+def read_short_text(value: bytes) -> tuple[int, str]:
+    """A `shortstr`: a length byte, then the text."""
+    end = 1 + value[0]
+    return end, read_text(value[1:end])
+
+
+def read_timestamp(value: bytes) -> tuple[int, dt.datetime | Unreadable]:
+    """A `timestamp`, in seconds, or in milliseconds where it is too large for seconds."""
+    try:
+        return decode.timestamp(value)
+    except (ValueError, OverflowError, OSError):
+        return 8, Unreadable(int.from_bytes(value[:8], "big"))
+
+
+def read_table(value: bytes) -> tuple[int, Headers]:
+    """A `table`: a length, then keys and values."""
+    return table_end(value), {read_text(key): item for key, item, _ in table_entries(value)}
+
+
+def table_end(value: bytes) -> int:
+    """How many bytes a table takes."""
+    return 4 + int(struct.unpack_from(">I", value)[0])
+
+
+def table_entries(value: bytes) -> Iterator[tuple[bytes, Any, bytes]]:
+    """A table's entries, each as its key, its value and the bytes of the whole entry."""
+    at, end = 4, table_end(value)
+    while at < end:
+        key_end = at + 1 + value[at]
+        size, item = decode.embedded_value(value[key_end:end])
+        yield value[at + 1 : key_end], item, value[at : key_end + size]
+        at = key_end + size
+
+
+def raw_properties(content: header.ContentHeader) -> bytes:
+    """The wire form of a received message's properties: flags, then values."""
+    raw: bytes = vars(content)["raw"]
+    return raw
+
+
+_unmarshal = header.ContentHeader.unmarshal
+
+
+def _unmarshal_and_keep(self: header.ContentHeader, data: bytes) -> None:
+    vars(self)["raw"] = data[12:]
+    _unmarshal(self, data)
+
+
+def install() -> None:
+    """Replace pamqp's decoders, for the whole process. Doing it again changes nothing."""
+    decode.METHODS["shortstr"] = read_short_text
+    for tables, key in ((decode.METHODS, "timestamp"), (decode.TABLE_MAPPING, b"T")):
+        tables[key] = read_timestamp  # type: ignore[index]
+    for tables, key in ((decode.METHODS, "table"), (decode.TABLE_MAPPING, b"F")):
+        tables[key] = read_table  # type: ignore[index]
+    header.ContentHeader.unmarshal = _unmarshal_and_keep  # type: ignore[method-assign]
+
+
+def unreadable(properties: commands.Basic.Properties) -> tuple[str, ...]:
+    """The names of the properties, and of the headers as `headers.<key>`, that could not be read."""
+    names = [name for name in PROPERTIES if type(getattr(properties, name)) is Unreadable]
+    for key, value in (properties.headers or {}).items():
+        if type(key) is Unreadable or _has_unreadable(value):
+            names.append(f"headers.{key}")
+    return tuple(names)
+
+
+def _has_unreadable(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(type(key) is Unreadable or _has_unreadable(item) for key, item in value.items())
+    if isinstance(value, list):
+        return any(_has_unreadable(item) for item in value)
+    return type(value) is Unreadable
