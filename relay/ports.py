@@ -34,7 +34,8 @@ class NewJob:
 
     `fingerprint` is the digest of the request's content: the same request id with another one is a conflict.
     The first act is due after `delay`, the deadline is `timeout` later. With `hold` (seconds) the job comes back
-    leased to the caller, who acts at once.
+    leased to the caller, who acts at once. `reply_delivery` makes the delivery to a repeat's `reply` where the job
+    has ended already.
     """
 
     job: Job
@@ -429,6 +430,28 @@ class Vault(Protocol):
 
     def seal(self, plain: bytes) -> bytes: ...
     def open(self, sealed: bytes) -> bytes: ...
+
+
+# --- the ways in ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request on its way in: its JSON, or what it was parsed to, and what came with it."""
+
+    request: bytes | JsonValue = field(repr=False)
+    fallback_id: str | None = None
+    """The request's id where it names none itself."""
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    traceparent: str | None = None
+    connections: frozenset[str] | None = None
+    """The connections that the caller may use; None is all."""
+    source: str = "http"
+
+
+Verdict: TypeAlias = Literal["stored", "unknown", "unsigned"]
+"""What became of a callback: durable (also a late or repeated one), no such token, no valid signature."""
 
 
 # --- AMQP ---

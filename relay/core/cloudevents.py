@@ -32,7 +32,7 @@ class Envelope:
 
 def unwrap(body: bytes, content_type: str | None, content_encoding: str | None, headers: Mapping[str, Any]) -> Envelope:
     """Find the request; raises Misfit."""
-    if content_encoding not in (None, "", "identity", "utf-8"):
+    if content_encoding:
         raise Misfit("contentEncoding", f"content-encoding {content_encoding!r} is not taken: send it plain")
     media = (content_type or "").partition(";")[0].strip().lower()
     attributes = _binary_attributes(headers)

@@ -64,7 +64,7 @@ def check_url(url: str, policy: EgressPolicy) -> str | None:
         return "it names no host"
     if port == 0:
         return "its port must be between 1 and 65535"
-    return _check_bracketed(host) if "[" in parts.netloc else _check_name(host)
+    return _check_bracketed(parts.netloc) if "[" in parts.netloc else _check_name(host)
 
 
 def forbidden(address: str | Address, allow: Iterable[Network] = ()) -> str | None:
@@ -125,15 +125,17 @@ _RULES: tuple[tuple[Network, str], ...] = tuple(
 NAT64, 6to4, site-local and multicast addresses global."""
 
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.IGNORECASE)
+_BRACKETED = re.compile(r"\[([0-9a-f:.]+)\](:[0-9]*)?", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
 
 
-def _check_bracketed(host: str) -> str | None:
+def _check_bracketed(netloc: str) -> str | None:
+    address = _BRACKETED.fullmatch(netloc)
     try:
-        IPv6Address(host)
+        IPv6Address(address[1] if address else netloc)
     except ValueError:
-        return "what stands in brackets is no IPv6 address"
-    return "an address with a zone cannot be reached from here" if "%" in host else None
+        return "its host is no IPv6 address in brackets (one with a zone is not taken)"
+    return None
 
 
 def _check_name(host: str) -> str | None:

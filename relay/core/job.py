@@ -134,7 +134,8 @@ class Job:
     """One job as last recorded. Every change raises `version` and goes through `lifecycle.advance`.
 
     `lapses` counts the claims in a row whose holder went silent; `overdue` says that its deadline has passed
-    by the store's clock. Both come with a claim and are no part of what is recorded.
+    by the store's clock; `probe` that its lane was closed and it is the one let through. These come with a claim
+    and are no part of what is recorded.
     """
 
     id: str
@@ -175,8 +176,27 @@ class Job:
     completed_by: CompletedBy | None = None
     lapses: int = 0
     overdue: bool = False
+    probe: bool = False
 
     @property
     def lane(self) -> str:
         """The queue it waits in: its connection's."""
-        return self.spec.connection
+        return self.spec.connection or NOWHERE
+
+
+NOWHERE = "_"
+"""The lane and routing word of a job whose connection is unknown: a cancel of a job that does not exist."""
+
+
+def new_job_id(now: float, entropy: bytes) -> str:
+    """`job_` and a ULID: 48 bits of Unix milliseconds, then 80 bits of the given 10 bytes; sorts by time."""
+    return "job_" + ulid(now, entropy)
+
+
+def ulid(now: float, entropy: bytes) -> str:
+    """26 characters of Crockford's base 32 that sort by time."""
+    number = int(now * 1000) << 80 | int.from_bytes(entropy[:10])
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -98,7 +98,9 @@ def next_act(job: Job, rules: Rules) -> Act:
     if job.state is State.UNCERTAIN:
         return Find() if rules.finds else Learn(facts.NotFound(message="nobody can ask the vendor about it"))
     if job.intent is Intent.EXPIRE:
-        return Cancel() if job.looked else Poll()
+        if not job.looked:
+            return Poll()
+        return Cancel() if rules.cancels else Learn(facts.CancelTold(outcome="unsupported"))
     if job.spec.mode == "webhook" and not job.nudged:
         return Rest()
     return Poll()
@@ -171,6 +173,9 @@ def _answered(scene: _Scene, fact: facts.Answered) -> Step:
 
 
 def _refused(scene: _Scene, fact: facts.Refused) -> Step:
+    """Of a running job only relay itself can give up: the vendor has taken it, so its no is to another submit."""
+    if scene.job.state is State.RUNNING and fact.error.code is not ErrorCode.INTERNAL_ERROR:
+        return _ignored(scene, fact)
     return _ended(scene, State.FAILED, error=fact.error)
 
 
@@ -193,6 +198,9 @@ def _unanswered(scene: _Scene, fact: facts.Unanswered) -> Step:
 
 
 def _postponed(scene: _Scene, fact: facts.Postponed) -> Step:
+    if scene.job.intent is Intent.EXPIRE:
+        # A paused connection must not keep an overdue job alive: not now is as good as no answer.
+        return _expired(scene, "failed", fact.reason) if scene.job.looked else _after_last_look(scene, fact.reason)
     state = State.ACCEPTED if scene.job.state is State.SUBMITTING else scene.job.state
     job = replace(scene.job, state=state, waiting_for=fact.reason)
     return Step(job=job, delay=fact.delay, what="job.postponed", detail={"reason": fact.reason})
@@ -209,7 +217,8 @@ def _not_found(scene: _Scene, fact: facts.NotFound) -> Step:
     seen = scene.job.sightings + counted
     if seen >= SIGHTINGS_ALLOWED:
         return _vanished(scene, fact)
-    job = replace(scene.job, sightings=seen, polls=scene.job.polls + 1, nudged=False, waiting_for=fact.message)
+    # A nudge outlasts it: where only callbacks bring a look, the vendor may know the job a moment later.
+    job = replace(scene.job, sightings=seen, polls=scene.job.polls + 1, troubles=0, waiting_for=fact.message)
     return Step(job=job, delay=backoff(seen or 1, base=SETTLE), what="job.not_found", detail={"message": fact.message})
 
 
@@ -251,7 +260,10 @@ def _canceled(scene: _Scene, fact: facts.Canceled) -> Step:
     if _premature(scene):
         return _ignored(scene, fact)
     known = replace(scene, job=_with_ref(scene.job, fact.ref, fact.status))
-    if known.job.intent is Intent.CANCEL:
+    if known.job.looked:
+        # The vendor's callback outran its answer to the cancel of an overdue job.
+        return _expired(known, "confirmed", None)
+    if known.job.cancel_by:
         known = replace(known, job=replace(known.job, vendor_cancel="confirmed"))
     by = "through relay" if known.job.cancel_by else "at the vendor"
     error = JobError(code=ErrorCode.JOB_CANCELED, message=f"the job was canceled {by}", retryable=True)
@@ -271,7 +283,8 @@ def _poll_failed(scene: _Scene, fact: facts.PollFailed) -> Step:
 
 
 def _nudged(scene: _Scene, fact: facts.Nudged) -> Step:
-    if scene.job.state is not State.RUNNING:
+    """Kept while it is uncertain whether the vendor has the job: once found it is looked at."""
+    if scene.job.state not in (State.UNCERTAIN, State.RUNNING):
         return _ignored(scene, fact)
     job = replace(scene.job, nudged=True)
     return Step(job=job, delay=0.0, what="job.nudged", detail={"reason": fact.reason})
@@ -281,7 +294,9 @@ def _cancel_asked(scene: _Scene, fact: facts.CancelAsked) -> Step:
     """A job that was never submitted is canceled at once; a running one goes on until the vendor says so."""
     job = replace(scene.job, cancel_by=fact.by)
     if job.state is State.ACCEPTED:
-        error = JobError(code=ErrorCode.JOB_CANCELED, message="canceled before it was submitted", retryable=True)
+        unsent = _surely_unsent(scene)
+        message = f"canceled before {'it was submitted' if unsent else 'its next submit; an earlier one may have arrived'}"
+        error = JobError(code=ErrorCode.JOB_CANCELED, message=message, retryable=unsent)
         return _ended(replace(scene, job=job, via="request"), State.CANCELED, error=error)
     if job.state is not State.RUNNING or fact.outcome is None:
         return _ignored(scene, fact)
@@ -333,10 +348,9 @@ _MOVES: Mapping[type, Callable[..., Step]] = {
 
 def _ignored(scene: _Scene, fact: Fact) -> Step:
     detail: dict[str, JsonValue] = {"fact": type(fact).__name__, "via": scene.via}
-    status = getattr(fact, "status", None)
-    if status is not None:
-        detail["vendorStatus"] = status
-    return Step(job=scene.job, delay=None, what="job.fact_ignored", detail=detail, moved=False)
+    ref = getattr(fact, "ref", None)
+    told = {"vendorStatus": getattr(fact, "status", None), "vendorJobId": ref.id if ref else None}
+    return Step(job=scene.job, delay=None, what="job.fact_ignored", detail=detail | _known(told), moved=False)
 
 
 def _now_running(scene: _Scene, ref: Ref, what: str, detail: Mapping[str, JsonValue]) -> Step:
@@ -349,7 +363,7 @@ def _now_running(scene: _Scene, ref: Ref, what: str, detail: Mapping[str, JsonVa
         sightings=0,
         waiting_for=_working(scene.job, ref.status),
     )
-    delay = 0.0 if job.intent is Intent.EXPIRE else _poll_delay(job)
+    delay = 0.0 if job.nudged else _poll_delay(job)
     return Step(job=job, delay=delay, what=what, detail={**detail, "vendorJobId": ref.id})
 
 
@@ -365,6 +379,14 @@ def _proven(scene: _Scene, fact: facts.StillRunning) -> Step:
     if _premature(scene) or fact.ref is None:
         return _ignored(scene, fact)
     return _now_running(scene, replace(fact.ref, status=fact.status), "job.found", {"via": scene.via})
+
+
+def _surely_unsent(scene: _Scene) -> bool:
+    """Whether nothing runs at the vendor, or doing it twice is no harm: `resubmits` is how an unanswered submit
+    comes back to be accepted."""
+    if scene.job.state is not State.ACCEPTED:
+        return False
+    return scene.job.attempt == 0 or scene.rules.repeatable or not scene.rules.resubmits
 
 
 def _back_to_accepted(scene: _Scene, error: JobError, hint: float | None) -> Step:
@@ -403,7 +425,7 @@ def _expired(scene: _Scene, vendor_cancel: VendorCancel | None, trouble: str | N
     error = JobError(
         code=ErrorCode.DEADLINE_EXCEEDED,
         message=f"not finished within {scene.job.spec.timeout:g} s",
-        retryable=scene.job.state is State.ACCEPTED,
+        retryable=_surely_unsent(scene),
         details=_known({"waitedFor": trouble}),
     )
     job = replace(scene.job, vendor_cancel=vendor_cancel or scene.job.vendor_cancel)

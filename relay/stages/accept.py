@@ -1,0 +1,474 @@
+"""Accept: from a request, however it came, to a stored job, or to a refusal that says everything that is wrong.
+
+A message is acknowledged only after its job is committed; while the store is away it waits, unacknowledged.
+"""
+
+import asyncio
+import hashlib
+import re
+import secrets
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import orjson
+import structlog
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+
+from relay import failpoints
+from relay.core import cloudevents
+from relay.core.flow import JsonValue
+from relay.core.job import ErrorCode, Job, JobError, JobSpec, State, Target, new_job_id
+from relay.core.schedule import backoff
+from relay.core.vendor import Account, Operation
+from relay.messages import (
+    Complaint,
+    EventData,
+    EventError,
+    JobEvent,
+    JobRequest,
+    Readable,
+    Refusal,
+    complaints_of,
+    refuse,
+    rfc3339,
+)
+from relay.metrics import Metrics
+from relay.ports import (
+    Accepted,
+    Ack,
+    Asked,
+    Clock,
+    Conflict,
+    DeadLetter,
+    Disposition,
+    Event,
+    Incoming,
+    NewDelivery,
+    NewJob,
+    Repeat,
+    Reply,
+    RequestRefused,
+    Store,
+    StoreUnavailable,
+)
+from relay.stages.callbacks import Callbacks
+from relay.stages.loop import Loop
+from relay.stages.record import exchange_delivery, log_context, reply_delivery
+
+log = structlog.get_logger()
+
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+CheckUrl: TypeAlias = Callable[[str], str | None]
+"""Why a URL is not taken, None if it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyPolicy:
+    """Where replies may go: `prefixes` of queue names, None for any, empty for none; never to relay's own queues."""
+
+    prefixes: tuple[str, ...] | None = None
+    own_queues: frozenset[str] = frozenset()
+
+    def why_not(self, queue: str) -> str | None:
+        """Why a reply may not go to this queue, None if it may."""
+        if queue in self.own_queues:
+            return "replies never go to relay's own queues"
+        if self.prefixes is not None and not queue.startswith(self.prefixes or ("\x00",)):
+            allowed = ", ".join(self.prefixes) or "none"
+            return f"replies may not go to this queue; allowed prefixes: {allowed} (amqp.replyTo)"
+        return None
+
+
+class Accept:
+    """Takes requests."""
+
+    def __init__(
+        self,
+        store: Store,
+        accounts: Mapping[str, Account],
+        callbacks: Callbacks,
+        work: Loop[Job],
+        announce_wake: Callable[[], None],
+        check_url: CheckUrl,
+        replies: ReplyPolicy,
+        events_exchange: str | None,
+        clock: Clock,
+        metrics: Metrics,
+        max_bytes: int,
+    ) -> None:
+        self._store = store
+        self._accounts = accounts
+        self._callbacks = callbacks
+        self._work = work
+        self._announce_wake = announce_wake
+        self._check_url = check_url
+        self._replies = replies
+        self._events_exchange = events_exchange
+        self._clock = clock
+        self._metrics = metrics
+        self._max_bytes = max_bytes
+        self._nameless: set[str] = set()
+
+    async def take(self, asked: Asked) -> Accepted | Repeat:
+        """The job that the request became, or already was. Raises Refusal, or StoreUnavailable."""
+        try:
+            outcome = await self._take(asked)
+        except Refusal as refusal:
+            self._metrics.requests.labels(asked.source, refusal.code.value).inc()
+            log.info(
+                "request.refused", source=asked.source, code=refusal.code.value, request=refusal.readable.request_id
+            )
+            raise
+        self._metrics.requests.labels(asked.source, "accepted" if isinstance(outcome, Accepted) else "repeat").inc()
+        return outcome
+
+    async def intake(self, message: Incoming) -> Disposition:
+        """What is to become of an AMQP message; returns when it is durable. Waits for a store that is away."""
+        troubles = 0
+        while True:
+            try:
+                return await self._intake(message)
+            except StoreUnavailable as error:
+                troubles += 1
+                log.warning("store.unavailable", stage="accept", error=str(error))
+                await asyncio.sleep(backoff(troubles, base=0.1, cap=5.0))
+
+    # --- from message to job ---
+
+    async def _take(self, asked: Asked) -> Accepted | Repeat:
+        raw, canonical = self._parsed(asked)
+        readable = _readable(raw, asked)
+        try:
+            return await self._store_job(await self._checked(asked, raw, canonical))
+        except Refusal as refusal:
+            raise Refusal(refusal.code, refusal.complaints, readable, status=refusal.status) from refusal
+
+    async def _checked(self, asked: Asked, raw: Mapping[str, JsonValue], canonical: bytes) -> NewJob:
+        request = self._request(canonical)
+        request_id = request.request_id or self._fallback(asked)
+        connection, account = await self._addressed(request, asked)
+        operation = self._operation(request, account)
+        complaints = [
+            *self._bad_parameters(request, operation),
+            *self._bad_urls(request),
+            *self._bad_completion(request, operation),
+            *self._bad_reply(asked),
+        ]
+        if complaints:
+            raise Refusal(ErrorCode.INVALID_REQUEST, complaints)
+        now = self._clock()
+        spec = self._spec(request, request_id, asked, connection, account, operation)
+        job = Job(id=new_job_id(now, secrets.token_bytes(10)), spec=spec, key=str(uuid.uuid4()), accepted_at=now)
+        return NewJob(
+            job=job,
+            fingerprint=_fingerprint(raw),
+            delay=max(0.0, (spec.not_before or 0.0) - now),
+            timeout=spec.timeout,
+            reply=Reply(queue=asked.reply_to, correlation_id=asked.correlation_id) if asked.reply_to else None,
+            reply_delivery=reply_delivery,
+        )
+
+    async def _store_job(self, new: NewJob) -> Accepted | Repeat:
+        lane = new.job.lane
+        reserved = new.delay <= 0 and self._work.reserve(lane)
+        held = False
+        try:
+            failpoints.hit("accept.before_store")
+            outcome = await self._store.accept(replace(new, hold=self._work.hold if reserved else None))
+            failpoints.hit("accept.after_store")
+            if isinstance(outcome, Conflict):
+                message = f"this request id belongs to {outcome.job_id}, which was asked for something else"
+                raise refuse(ErrorCode.IDEMPOTENCY_CONFLICT, "requestId", message, status=409)
+            held = isinstance(outcome, Accepted) and outcome.held
+        finally:
+            if reserved and not held:
+                self._work.release(lane)
+        self._go_on(outcome, held)
+        return outcome
+
+    def _go_on(self, outcome: Accepted | Repeat, held: bool) -> None:
+        if held:
+            self._work.hand(outcome.job)
+        elif isinstance(outcome, Accepted):
+            self._work.wake()
+        elif outcome.job.state.terminal:
+            self._announce_wake()
+        what = "job.accepted" if isinstance(outcome, Accepted) else "job.repeated"
+        log.info(what, **log_context(outcome.job))
+
+    # --- reading ---
+
+    def _parsed(self, asked: Asked) -> tuple[dict[str, JsonValue], bytes]:
+        """The request as a JSON object, and its canonical bytes."""
+        raw = asked.request
+        if isinstance(raw, bytes):
+            if len(raw) > self._max_bytes:
+                text = f"the request has {len(raw)} bytes; at most {self._max_bytes} are taken"
+                raise refuse(ErrorCode.INVALID_REQUEST, "", text, status=413)
+            try:
+                raw = from_json(raw, allow_inf_nan=False)
+            except ValueError as error:
+                raise refuse(ErrorCode.INVALID_REQUEST, "", f"not JSON: {error}", status=400) from error
+        if not isinstance(raw, dict):
+            raise refuse(ErrorCode.INVALID_REQUEST, "", "the request must be a JSON object")
+        try:
+            canonical = orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)
+        except TypeError as error:
+            raise refuse(ErrorCode.INVALID_REQUEST, "", f"not plain JSON: {error}", status=400) from error
+        if len(canonical) > self._max_bytes:
+            raise refuse(ErrorCode.INVALID_REQUEST, "", f"at most {self._max_bytes} bytes are taken", status=413)
+        if _NUL.search(canonical):
+            raise refuse(ErrorCode.INVALID_REQUEST, "", "a string holds a NUL character, which nothing can store")
+        return raw, canonical
+
+    def _request(self, canonical: bytes) -> JobRequest:
+        try:
+            return JobRequest.model_validate_json(canonical)
+        except ValidationError as error:
+            raise Refusal(ErrorCode.INVALID_REQUEST, complaints_of(error, JobRequest)) from error
+
+    def _fallback(self, asked: Asked) -> str:
+        given = asked.fallback_id
+        if given is None:
+            return f"req_{secrets.token_hex(12)}"
+        if not given.isprintable() or not 1 <= len(given) <= 200:
+            raise refuse(ErrorCode.INVALID_REQUEST, "requestId", "must be 1 to 200 printable characters")
+        return given
+
+    async def _addressed(self, request: JobRequest, asked: Asked) -> tuple[str, Account | None]:
+        """The connection that the request is for: its own, or its target's, empty if there is no such target."""
+        name = request.connection
+        if request.target is not None:
+            target = await find_target(self._store, request.target)
+            if target is None:
+                return "", None
+            name = target.spec.connection
+        account = self._accounts.get(name or "")
+        if asked.connections is not None and name not in asked.connections:
+            raise refuse(
+                ErrorCode.FORBIDDEN_OPERATION, "connection", f"the token is not for the connection {name!r}", status=403
+            )
+        if account is None:
+            known = ", ".join(sorted(self._accounts)) or "none"
+            raise refuse(ErrorCode.UNKNOWN_CONNECTION, "connection", f"no connection {name!r}; configured are: {known}")
+        return account.connection.name, account
+
+    def _operation(self, request: JobRequest, account: Account | None) -> Operation | None:
+        """What the vendor is to do; None where a relay job is canceled, which needs no operation of its own."""
+        if account is None:
+            return None
+        name, vendor = request.operation, account.vendor
+        if name not in account.allowed and (name in vendor.operations or request.target is not None):
+            message = f"{name!r} is not among connections.{account.connection.name}.operations"
+            raise refuse(ErrorCode.FORBIDDEN_OPERATION, "operation", message)
+        if request.target is not None and name == "cancel":
+            return None
+        if name not in vendor.operations:
+            message = f"{vendor.name} has no {name!r}; it has: {', '.join(sorted(vendor.operations))}"
+            raise refuse(ErrorCode.UNSUPPORTED_OPERATION, "operation", message)
+        return vendor.operations[name]
+
+    def _bad_parameters(self, request: JobRequest, operation: Operation | None) -> Sequence[Complaint]:
+        if operation is None:
+            return []
+        model: type[BaseModel] = operation.parameters
+        try:
+            model.model_validate(request.parameters)
+        except ValidationError as error:
+            return complaints_of(error, model, "parameters")
+        return []
+
+    def _bad_urls(self, request: JobRequest) -> Sequence[Complaint]:
+        checked = ((number, self._check_url(hook.url)) for number, hook in enumerate(request.webhooks))
+        return [Complaint(path=f"webhooks[{number}].url", message=why) for number, why in checked if why]
+
+    def _bad_completion(self, request: JobRequest, operation: Operation | None) -> Sequence[Complaint]:
+        if request.completion.mode != "webhook" or (operation and operation.callback and self._callbacks.possible):
+            return []
+        why = (
+            "this operation's vendor cannot call back"
+            if self._callbacks.possible
+            else "http.publicUrl is not set, so that no vendor can call back"
+        )
+        return [Complaint(path="completion.mode", message=why)]
+
+    def _bad_reply(self, asked: Asked) -> Sequence[Complaint]:
+        why = self._replies.why_not(asked.reply_to) if asked.reply_to else None
+        return [Complaint(path="replyTo", message=why)] if why else []
+
+    def _spec(
+        self,
+        request: JobRequest,
+        request_id: str,
+        asked: Asked,
+        connection: str,
+        account: Account | None,
+        operation: Operation | None,
+    ) -> JobSpec:
+        completion = request.completion
+        can_call = operation is not None and operation.callback and self._callbacks.possible
+        target = request.target
+        return JobSpec(
+            request_id=request_id,
+            connection=connection,
+            vendor=account.vendor.name if account else "",
+            operation=request.operation,
+            parameters=request.parameters,
+            target=Target(job_id=target.job_id, request_id=target.request_id) if target else None,
+            mode=completion.mode,
+            callback=can_call and completion.mode != "poll",
+            poll_interval=completion.poll_interval,
+            timeout=completion.timeout,
+            not_before=request.not_before.timestamp() if request.not_before else None,
+            webhooks=tuple(hook.sealed() for hook in request.webhooks),
+            metadata=request.metadata,
+            correlation_id=asked.correlation_id,
+            traceparent=asked.traceparent,
+        )
+
+    # --- AMQP ---
+
+    async def _intake(self, message: Incoming) -> Disposition:
+        asked = None
+        try:
+            asked = self._opened(message)
+            await self.take(asked)
+        except Refusal as refusal:
+            return self._dead_letter(message, asked, refusal)
+        return Ack()
+
+    def _opened(self, message: Incoming) -> Asked:
+        if message.unreadable:
+            raise Refusal(
+                ErrorCode.INVALID_REQUEST,
+                [Complaint(path=name, message="the property cannot be read") for name in message.unreadable],
+            )
+        if len(message.body) > self._max_bytes:
+            text = f"the message has {len(message.body)} bytes; at most {self._max_bytes} are taken"
+            raise refuse(ErrorCode.INVALID_REQUEST, "", text)
+        try:
+            found = cloudevents.unwrap(message.body, message.content_type, message.content_encoding, message.headers)
+        except cloudevents.Misfit as misfit:
+            raise refuse(ErrorCode.INVALID_REQUEST, misfit.path, str(misfit)) from misfit
+        fallback = found.event_id or message.message_id
+        if fallback is None:
+            self._warn_nameless(message)
+        return Asked(
+            request=found.request,
+            fallback_id=fallback,
+            correlation_id=message.correlation_id,
+            reply_to=message.reply_to,
+            traceparent=found.traceparent,
+            source="amqp",
+        )
+
+    def _warn_nameless(self, message: Incoming) -> None:
+        """Once a producer: without any id of its own a redelivered message can't be told from a new one."""
+        producer = message.app_id or message.user_id or f"{message.exchange}/{message.routing_key}"
+        if producer not in self._nameless and len(self._nameless) < 1000:
+            self._nameless.add(producer)
+            hint = "set requestId or message_id: without, a message may run twice after a crash"
+            log.warning("request.without_message_id", producer=producer, hint=hint)
+
+    def _dead_letter(self, message: Incoming, asked: Asked | None, refusal: Refusal) -> DeadLetter:
+        errors = [complaint.wire() for complaint in refusal.complaints]
+        change = self._refused(message, asked, refusal)
+
+        async def tell() -> None:
+            if change is not None:
+                await self._store.record(change)
+                self._announce_wake()
+
+        return DeadLetter(reason=refusal.code.value, errors=errors, then=tell)
+
+    def _refused(self, message: Incoming, asked: Asked | None, refusal: Refusal) -> RequestRefused | None:
+        """The event of a refusal, where anybody can be told; an id that conflicts belongs to a living job."""
+        readable = refusal.readable
+        request_id = readable.request_id or (asked.fallback_id if asked else message.message_id)
+        if not (request_id or message.correlation_id or message.reply_to):
+            return None
+        stem = hashlib.sha256(f"{request_id}\x00".encode() + message.body).hexdigest()[:26].upper()
+        deliveries: list[NewDelivery] = []
+        if refusal.code is not ErrorCode.IDEMPOTENCY_CONFLICT and self._events_exchange is not None:
+            deliveries.append(exchange_delivery(f"dlv_{stem}", self._events_exchange, message.correlation_id))
+        if message.reply_to and self._replies.why_not(message.reply_to) is None:
+            reply = Reply(queue=message.reply_to, correlation_id=message.correlation_id)
+            deliveries.append(reply_delivery(stem, reply))
+        if not deliveries:
+            return None
+        event = refusal_event(f"evt_{stem}", request_id, refusal, asked, self._clock())
+        return RequestRefused(
+            event=Event(
+                id=event.id,
+                type=event.type,
+                job_id=None,
+                connection=readable.connection,
+                operation=readable.operation,
+                body=event.wire(),
+            ),
+            deliveries=tuple(deliveries),
+        )
+
+
+async def find_target(store: Store, target: Any) -> Job | None:
+    """The relay job that a cancel or rerun names."""
+    if target.job_id is not None:
+        return await store.job(target.job_id)
+    return await store.job_by_request(target.request_id)
+
+
+def refusal_event(event_id: str, request_id: str | None, refusal: Refusal, asked: Asked | None, now: float) -> JobEvent:
+    """The event of a refused request: what could be read of it, and null for the rest."""
+    readable, at = refusal.readable, rfc3339(now)
+    error = JobError(code=refusal.code, message=str(refusal))
+    return JobEvent(
+        id=event_id,
+        type="onJobFailure",
+        source="/relay",
+        time=at,
+        timestamp=at,
+        traceparent=asked.traceparent if asked else None,
+        data=EventData(
+            job_id=None,
+            request_id=request_id,
+            connection=readable.connection,
+            vendor=readable.vendor,
+            operation=readable.operation,
+            status=State.FAILED.value,
+            completed_by="request",
+            error=EventError(
+                code=error.code,
+                message=error.message,
+                retryable=False,
+                details={"errors": [complaint.wire() for complaint in refusal.complaints]},
+            ),
+            refused=True,
+            accepted_at=None,
+            submitted_at=None,
+            finished_at=at,
+            duration_seconds=None,
+            metadata=dict(readable.metadata),
+        ),
+    )
+
+
+def _fingerprint(raw: Mapping[str, JsonValue]) -> str:
+    content = {key: value for key, value in raw.items() if key != "requestId"}
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _readable(raw: Mapping[str, JsonValue], asked: Asked) -> Readable:
+    def text(name: str) -> str | None:
+        value = raw.get(name)
+        return value if isinstance(value, str) and len(value) <= 200 and value.isprintable() else None
+
+    metadata = raw.get("metadata")
+    return Readable(
+        request_id=text("requestId") or asked.fallback_id,
+        connection=text("connection"),
+        operation=text("operation"),
+        metadata=metadata if isinstance(metadata, dict) else {},
+    )

@@ -1,0 +1,65 @@
+"""The addresses that vendors call back: one for each job, unguessable, and the secret that goes with it.
+
+Both follow from the job's id and relay's own key, so that nothing of them is kept and a forged one is turned away
+without asking the store. While keys rotate, what an older key made still counts.
+"""
+
+import base64
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from relay.core.job import Job
+from relay.core.vendor import CallbackAddress
+
+Derive = Callable[[bytes, str], list[bytes]]
+"""HMACs of a text under a labelled subkey of each key of the ring, the current one first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The job that a token names."""
+
+    connection: str
+    job_id: str
+
+
+class Callbacks:
+    """Makes and recognises callback addresses. Without a public URL no vendor can call, and there is none."""
+
+    def __init__(self, derive: Derive, public_url: str | None) -> None:
+        self._derive = derive
+        self._public_url = public_url
+
+    @property
+    def possible(self) -> bool:
+        """Whether vendors can reach relay."""
+        return self._public_url is not None
+
+    def address(self, job: Job) -> CallbackAddress | None:
+        """Where the vendor reports this job, None if it is not to."""
+        if not job.spec.callback or self._public_url is None:
+            return None
+        name = f"{job.spec.connection}.{job.id}"
+        url = f"{self._public_url.rstrip('/')}/v1/callbacks/{name}.{self._macs(name)[0]}"
+        return CallbackAddress(url=url, secret=self.secrets(job.id)[0])
+
+    def recognise(self, token: str) -> Named | None:
+        """The job that the token names, None unless relay made it."""
+        name, _, mac = token.rpartition(".")
+        connection, _, job_id = name.partition(".")
+        if not all(part.isascii() for part in (name, mac)):
+            return None
+        known = [hmac.compare_digest(mac, own) for own in self._macs(name)]
+        return Named(connection, job_id) if any(known) else None
+
+    def secrets(self, job_id: str) -> list[str]:
+        """The secrets that the job's callbacks may be signed with, the current one first."""
+        return [_text(digest) for digest in self._derive(b"callback-secret", job_id)]
+
+    def _macs(self, name: str) -> list[str]:
+        return [_text(digest)[:32] for digest in self._derive(b"callback-token", name)]
+
+
+def _text(digest: bytes) -> str:
+    return base64.b32encode(digest).decode().rstrip("=").lower()

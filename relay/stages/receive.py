@@ -1,0 +1,169 @@
+"""Receive: a vendor's callback becomes a stored row before it is answered, and a fact when its job can take it."""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+
+import structlog
+
+from relay import failpoints
+from relay.core import facts
+from relay.core.facts import Fact
+from relay.core.flow import TransportError
+from relay.core.job import Job, State
+from relay.core.vendor import Account, Callback
+from relay.metrics import Metrics
+from relay.ports import (
+    CallbackCame,
+    CallbackDone,
+    CallbackPostponed,
+    Clock,
+    FlowFailed,
+    Note,
+    Store,
+    StoredCallback,
+    Unknown,
+    Vendors,
+    Verdict,
+)
+from relay.stages.callbacks import Callbacks, Named
+from relay.stages.loop import Loop
+from relay.stages.record import Recorder, log_context
+
+log = structlog.get_logger()
+
+SUBMIT_DELAY = 1.0
+"""Seconds after which a callback looks again for the end of its job's submit, should nobody wake it."""
+
+
+class Receive:
+    """Takes callbacks in and handles them."""
+
+    def __init__(
+        self,
+        store: Store,
+        vendors: Vendors,
+        accounts: Mapping[str, Account],
+        callbacks: Callbacks,
+        recorder: Recorder,
+        clock: Clock,
+        metrics: Metrics,
+        loop: Loop[StoredCallback],
+    ) -> None:
+        self._store = store
+        self._vendors = vendors
+        self._accounts = accounts
+        self._callbacks = callbacks
+        self._recorder = recorder
+        self._clock = clock
+        self._metrics = metrics
+        self._loop = loop
+        self._at_hand: dict[str, Job] = {}
+
+    async def take(self, token: str, callback: Callback) -> Verdict:
+        """Store a callback, durably, if it is the vendor's. Raises StoreUnavailable."""
+        named = self._callbacks.recognise(token)
+        account = self._accounts.get(named.connection) if named else None
+        if named is None or account is None:
+            self._metrics.callbacks.labels("", "unknown").inc()
+            return "unknown"
+        why = self._why_not(account, named.job_id, callback)
+        if why is not None:
+            await self._turn_away(named, why)
+            return "unsigned"
+        return await self._keep(named, callback)
+
+    async def act(self, stored: StoredCallback) -> None:
+        """Turn a stored callback into a fact about its job, or leave it until the job's submit is answered."""
+        job = self._at_hand.pop(stored.id, None) or await self._store.job(stored.job_id)
+        account = self._accounts.get(job.spec.connection) if job else None
+        if job is None or account is None:
+            await self._store.record(CallbackDone(callback=stored))
+            return
+        if job.state is State.SUBMITTING:
+            await self._store.record(CallbackPostponed(callback=stored, delay=SUBMIT_DELAY))
+            return
+        fact = await self._read(job, account, stored.callback)
+        failpoints.hit("receive.before_record")
+        moved = await self._recorder.learn(job, fact, "webhook", consumes=stored.id)
+        failpoints.hit("receive.after_record")
+        if moved is None:
+            await self._store.record(CallbackDone(callback=stored, note=self._late(job, fact)))
+        self._metrics.callbacks.labels(job.spec.connection, "late" if moved is None else "applied").inc()
+
+    # --- taking in ---
+
+    def _why_not(self, account: Account, job_id: str, callback: Callback) -> str | None:
+        """Why the callback is not the vendor's; with signatures off, the token alone tells."""
+        if account.connection.callback_signature == "off":
+            return None
+        verify = account.vendor.verify
+        if verify is None:
+            return None
+        reasons = [
+            verify(account.connection, callback, secret, self._clock()) for secret in self._callbacks.secrets(job_id)
+        ]
+        return None if None in reasons else reasons[0]
+
+    async def _turn_away(self, named: Named, why: str) -> None:
+        """A good token with a bad signature ends nothing; it only brings the next look forward."""
+        self._metrics.callbacks.labels(named.connection, "unsigned").inc()
+        log.warning("callback.refused", connection=named.connection, job=named.job_id, reason=why)
+        job = await self._store.job(named.job_id)
+        if job is not None and job.state is State.RUNNING and not job.nudged:
+            await self._recorder.learn(job, facts.Nudged(reason=f"a callback was refused: {why}"), "webhook")
+
+    async def _keep(self, named: Named, callback: Callback) -> Verdict:
+        reserved = self._loop.reserve(named.connection)
+        handed = False
+        try:
+            failpoints.hit("receive.before_store")
+            kept = await self._store.record(
+                CallbackCame(
+                    id=f"cbk_{secrets.token_hex(13)}",
+                    job_id=named.job_id,
+                    digest=_digest(callback),
+                    callback=callback,
+                    hold=self._loop.hold if reserved else None,
+                )
+            )
+            failpoints.hit("receive.after_store")
+            if isinstance(kept, Unknown):
+                return "unknown"
+            if kept.stored is not None:
+                self._at_hand[kept.stored.id] = kept.job
+                self._loop.hand(kept.stored)
+                handed = True
+            log.debug("callback.stored", **log_context(kept.job), repeat=reserved and kept.stored is None)
+        finally:
+            if reserved and not handed:
+                self._loop.release(named.connection)
+        return "stored"
+
+    # --- handling ---
+
+    async def _read(self, job: Job, account: Account, callback: Callback) -> Fact:
+        """What the callback says. What is not proven by a signature is a reason to look, and no more."""
+        read = account.vendor.read_callback
+        if read is None:
+            return facts.Nudged(reason="this vendor's callbacks say nothing by themselves")
+        try:
+            fact = await self._vendors.run(account.connection.name, read(account.connection, job, callback))
+        except TransportError as error:
+            return facts.Nudged(reason=f"the callback could not be confirmed: {error}")
+        except FlowFailed as error:
+            log.exception("vendor.flow_failed", **log_context(job), act="callback")
+            return facts.Nudged(reason=f"the callback could not be read: {error}")
+        unproven = account.connection.callback_signature == "off" or account.vendor.verify is None
+        if unproven and isinstance(fact, facts.Succeeded | facts.Failed | facts.Canceled):
+            return facts.Nudged(reason=f"an unsigned callback says {fact.status}")
+        return fact
+
+    def _late(self, job: Job, fact: Fact) -> Note:
+        detail = {"fact": type(fact).__name__, "vendorStatus": getattr(fact, "status", None)}
+        return Note(at=self._clock(), what="callback.late", state=job.state.value, detail=detail)
+
+
+def _digest(callback: Callback) -> str:
+    parts = [callback.method.encode(), repr(sorted(callback.query.items())).encode(), callback.body]
+    return hashlib.sha256(b"\x00".join(parts)).hexdigest()

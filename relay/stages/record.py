@@ -1,0 +1,319 @@
+"""The one door through which facts reach jobs: advance, commit, and pass on what became due.
+
+A fact that finds the job changed is advanced again from there; an act that does is dropped by its caller.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+import orjson
+import structlog
+
+from relay import failpoints
+from relay.core import facts, lifecycle
+from relay.core.facts import Fact
+from relay.core.flow import JsonValue
+from relay.core.job import CompletedBy, ErrorCode, Job, State
+from relay.core.lifecycle import Rules, Step
+from relay.core.schedule import patience
+from relay.core.vendor import Account
+from relay.messages import RESULT_CAP, Webhook, event_of
+from relay.metrics import Metrics
+from relay.ports import (
+    Clock,
+    Delivery,
+    Ending,
+    Event,
+    JobMoved,
+    LaneMark,
+    NewDelivery,
+    Note,
+    Recorded,
+    Reply,
+    Stale,
+    Store,
+    StoredCallback,
+)
+from relay.stages.loop import Loop
+
+log = structlog.get_logger()
+
+EXCHANGE_LANE = "amqp"
+REPLY_PATIENCE = 300.0
+"""Seconds for which a reply queue may be missing before its delivery is given up."""
+
+_MOST_LOGGED = frozenset({"job.submitted", "job.succeeded", "job.failed", "job.canceled", "job.expired"})
+
+
+def rules_of(account: Account | None, job: Job) -> Rules:
+    """What may be done about a job, by its operation and connection as configured now."""
+    operation = account.vendor.operations.get(job.spec.operation) if account else None
+    if account is None or operation is None:
+        return Rules()
+    return Rules(
+        kind=operation.kind,
+        repeatable=operation.repeatable,
+        finds=operation.find is not None,
+        cancels=account.vendor.cancel is not None,
+        resubmits=account.connection.on_unknown_submit == "resubmit",
+        not_found_grace=account.vendor.not_found_grace,
+    )
+
+
+def reply_delivery(job_id: str, reply: Reply) -> NewDelivery:
+    """An event's way to a reply queue. Its id follows from both, so a queue gets each event once."""
+    digest = hashlib.sha256(f"{reply.queue}\x00{reply.correlation_id}".encode())
+    return NewDelivery(
+        id=f"{_delivery_stem(job_id)}_r{digest.hexdigest()[:12]}",
+        kind="reply",
+        lane=f"reply:{reply.queue}",
+        host=reply.queue,
+        target={"queue": reply.queue, "correlationId": reply.correlation_id},
+    )
+
+
+def url_lane(url: str) -> str:
+    """The origin of a URL: all deliveries to it share their fate."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0].partition('?')[0].rpartition('@')[2]}".lower()
+
+
+class Recorder:
+    """Records what is learned about jobs."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        metrics: Metrics,
+        accounts: Mapping[str, Account],
+        announce: Loop[Delivery],
+        receive: Loop[StoredCallback],
+        events_exchange: str | None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._accounts = accounts
+        self._announce = announce
+        self._receive = receive
+        self._events_exchange = events_exchange
+        self._troubled: set[str] = set()
+
+    def troubled(self, lane: str) -> None:
+        """The lane was closed, and what comes of it now decides whether it reopens."""
+        self._troubled.add(lane)
+
+    async def learn(
+        self, job: Job, fact: Fact, via: CompletedBy, *, consumes: str | None = None, heard: bool = True
+    ) -> Job | None:
+        """Record the fact; the job as it is now, None where the fact changed nothing.
+
+        `consumes` names the callback that it came from; `heard` says whether it tells how the vendor fares.
+        """
+        while True:
+            step = self.step(job, fact, via)
+            if not step.moved:
+                self._tell_ignored(job, fact, step)
+                return None
+            outcome = await self._commit(
+                job, step, mark=self._lane_mark(job, fact) if heard else None, consumes=consumes
+            )
+            if isinstance(outcome, Recorded):
+                assert outcome.job is not None
+                return outcome.job
+            if outcome.job is None:
+                return None
+            job = outcome.job
+
+    async def begin(self, job: Job, hold: float) -> Job | None:
+        """Record that the submit starts; None if somebody else moved the job, and the act is to be dropped."""
+        step = self.step(job, facts.SubmitStarted(), "response")
+        outcome = await self._commit(job, step, hold=hold)
+        return outcome.job if isinstance(outcome, Recorded) else None
+
+    def step(self, job: Job, fact: Fact, via: CompletedBy) -> Step:
+        """What the fact makes of the job, now and under its connection's rules."""
+        rules = rules_of(self._accounts.get(job.spec.connection), job)
+        return lifecycle.advance(job, fact, rules, self._clock(), via)
+
+    def note(self, step: Step) -> Note | None:
+        """The step's line in the job's history."""
+        if step.what is None:
+            return None
+        return Note(at=self._clock(), what=step.what, state=step.job.state.value, detail=step.detail)
+
+    async def _commit(
+        self,
+        job: Job,
+        step: Step,
+        *,
+        mark: LaneMark | None = None,
+        hold: float | None = None,
+        consumes: str | None = None,
+    ) -> Recorded | Stale:
+        ended = step.job.state.terminal
+        ending = self._ending(step.job) if ended else None
+        reserved = self._reserve(ending)
+        if ending is not None and reserved:
+            ending = replace(ending, hold=self._announce.hold)
+        change = JobMoved(
+            job=step.job,
+            note=self.note(step),
+            delay=step.delay,
+            hold=None if ended else hold,
+            consumes=consumes,
+            ending=ending,
+            lane=mark,
+        )
+        held: tuple[Delivery, ...] = ()
+        try:
+            outcome = await self._store.record(change)
+            if isinstance(outcome, Recorded):
+                held = outcome.held
+                self._after(job, step, outcome)
+            return outcome
+        finally:
+            self._hand_over(held, reserved)
+
+    def _after(self, job: Job, step: Step, outcome: Recorded) -> None:
+        failpoints.hit("work.after_record")
+        if outcome.callbacks:
+            self._receive.wake()
+        if step.job.state.terminal:
+            self._announce.wake()
+            self._count_end(step.job)
+        if step.what is not None:
+            write = log.info if step.what in _MOST_LOGGED else log.debug
+            write(step.what, **log_context(job), state=step.job.state.value, **step.detail)
+
+    # --- what goes out ---
+
+    def _ending(self, job: Job) -> Ending:
+        result, truncated = _capped(job.result)
+        event = event_of(job, result, truncated=truncated)
+        webhooks = enumerate(map(Webhook.unsealed, job.spec.webhooks))
+        deliveries = [_url_delivery(job, number, hook) for number, hook in webhooks if hook.wants(event.type)]
+        if self._events_exchange is not None:
+            way = exchange_delivery(_delivery_stem(job.id), self._events_exchange, job.spec.correlation_id)
+            deliveries.insert(0, way)
+        return Ending(
+            event=Event(
+                id=event.id,
+                type=event.type,
+                job_id=job.id,
+                connection=job.spec.connection or None,
+                operation=job.spec.operation,
+                body=event.wire(),
+            ),
+            deliveries=tuple(deliveries),
+            reply_delivery=reply_delivery,
+        )
+
+    def _reserve(self, ending: Ending | None) -> list[str]:
+        """Places for the event's deliveries to start at once: in all their lanes, or in none."""
+        reserved: list[str] = []
+        for delivery in ending.deliveries if ending is not None else ():
+            if not self._announce.reserve(delivery.lane):
+                for lane in reserved:
+                    self._announce.release(lane)
+                return []
+            reserved.append(delivery.lane)
+        return reserved
+
+    def _hand_over(self, held: tuple[Delivery, ...], reserved: list[str]) -> None:
+        places = list(reserved)
+        for delivery in held:
+            if delivery.lane in places:
+                places.remove(delivery.lane)
+            else:
+                self._announce.squeeze_in(delivery.lane)
+            self._announce.hand(delivery)
+        for lane in places:
+            self._announce.release(lane)
+
+    # --- how the vendor's lane fares ---
+
+    def _lane_mark(self, job: Job, fact: Fact) -> LaneMark | None:
+        """Written only when it changes the lane. One submit of unknown outcome closes it: what comes later waits."""
+        lane = job.lane
+        match fact:
+            case facts.Unanswered():
+                self._troubled.add(lane)
+                return LaneMark(stage="work", lane=lane, ok=False, threshold=1)
+            case facts.NotSent() | facts.PollFailed():
+                self._troubled.add(lane)
+                return LaneMark(stage="work", lane=lane, ok=False, pause=fact.retry_after)
+            case facts.Refused(error=error) if error.code is ErrorCode.VENDOR_AUTH_FAILED:
+                self._troubled.add(lane)
+                return LaneMark(stage="work", lane=lane, ok=False)
+            case _ if lane in self._troubled:
+                self._troubled.discard(lane)
+                return LaneMark(stage="work", lane=lane, ok=True)
+        return None
+
+    # --- what is told of it ---
+
+    def _tell_ignored(self, job: Job, fact: Fact, step: Step) -> None:
+        if job.state.terminal and _contradicts(job, fact):
+            self._metrics.contradictions.labels(job.spec.connection).inc()
+            log.warning("job.contradicted", **log_context(job), state=job.state.value, **step.detail)
+        else:
+            log.debug("job.fact_ignored", **log_context(job), state=job.state.value, **step.detail)
+
+    def _count_end(self, job: Job) -> None:
+        spec = job.spec
+        self._metrics.ended.labels(spec.connection, spec.operation, job.state.value, job.completed_by or "").inc()
+        seconds = max(0.0, (job.finished_at or 0.0) - job.accepted_at)
+        self._metrics.job_seconds.labels(spec.connection, spec.operation).observe(seconds)
+
+
+def log_context(job: Job) -> dict[str, JsonValue]:
+    """The keys that every log line about a job has."""
+    return {
+        "job": job.id,
+        "request": job.spec.request_id,
+        "connection": job.spec.connection,
+        "operation": job.spec.operation,
+        "vendor_job": job.vendor_job_id,
+    }
+
+
+def exchange_delivery(stem: str, exchange: str, correlation_id: str | None) -> NewDelivery:
+    """An event's way to the events exchange. It is never given up."""
+    return NewDelivery(
+        id=f"{stem}_x",
+        kind="exchange",
+        lane=EXCHANGE_LANE,
+        host=exchange,
+        target={"exchange": exchange, "correlationId": correlation_id},
+    )
+
+
+def _url_delivery(job: Job, number: int, webhook: Webhook) -> NewDelivery:
+    lane = url_lane(webhook.url)
+    return NewDelivery(
+        id=f"{_delivery_stem(job.id)}_{number}",
+        kind="url",
+        lane=lane,
+        host=lane.partition("://")[2],
+        name=webhook.name,
+        target=webhook.sealed(),
+        patience=patience(webhook.schedule),
+    )
+
+
+def _delivery_stem(job_id: str) -> str:
+    return "dlv_" + job_id.removeprefix("job_")
+
+
+def _capped(result: JsonValue) -> tuple[JsonValue, bool]:
+    if result is None or len(orjson.dumps(result)) <= RESULT_CAP:
+        return result, False
+    return None, True
+
+
+def _contradicts(job: Job, fact: Fact) -> bool:
+    said = {facts.Succeeded: State.SUCCEEDED, facts.Failed: State.FAILED, facts.Canceled: State.CANCELED}
+    return said.get(type(fact), job.state) is not job.state

@@ -1,0 +1,230 @@
+"""Work: the one outward act that a due job needs, and the fact that came of it."""
+
+from collections.abc import Mapping
+from time import monotonic
+from typing import assert_never
+
+import structlog
+
+from relay import failpoints
+from relay.core import facts
+from relay.core.facts import Answered, Fact
+from relay.core.flow import Flow, NotReached, TransportError
+from relay.core.job import ErrorCode, Job, JobError, State, VendorCancel
+from relay.core.lifecycle import Act, Cancel, Find, Learn, Poll, Rest, Submit, next_act
+from relay.core.vendor import Account, Operation, unavailable
+from relay.metrics import Metrics
+from relay.ports import FlowFailed, JobMoved, Store, Vendors
+from relay.stages.accept import find_target
+from relay.stages.callbacks import Callbacks
+from relay.stages.record import Recorder, log_context, rules_of
+
+log = structlog.get_logger()
+
+MISSING_CONNECTION_DELAY = 30.0
+TARGET_BUSY_DELAY = 0.5
+"""Seconds until a cancel looks again at a job whose submit is under way."""
+
+
+class Work:
+    """Acts on due jobs."""
+
+    def __init__(
+        self,
+        store: Store,
+        vendors: Vendors,
+        accounts: Mapping[str, Account],
+        callbacks: Callbacks,
+        recorder: Recorder,
+        metrics: Metrics,
+        hold: float,
+    ) -> None:
+        self._store = store
+        self._vendors = vendors
+        self._accounts = accounts
+        self._callbacks = callbacks
+        self._recorder = recorder
+        self._metrics = metrics
+        self._hold = hold
+
+    async def act(self, job: Job) -> None:
+        """Do what is to be done with a job that is leased to this process."""
+        if job.probe:
+            self._recorder.troubled(job.lane)
+        account = self._accounts.get(job.spec.connection)
+        act = next_act(job, rules_of(account, job))
+        if isinstance(act, Learn):
+            await self._recorder.learn(job, act.fact, "response", heard=False)
+        elif isinstance(act, Rest):
+            await self._store.record(JobMoved(job=job))
+        elif isinstance(act, Submit) and job.spec.target is not None and job.spec.operation == "cancel":
+            await self._cancel_target(job)
+        elif account is None:
+            await self._wait_for_connection(job)
+        else:
+            await self._converse(job, act, account)
+
+    # --- with the vendor ---
+
+    async def _converse(self, job: Job, act: Submit | Find | Poll | Cancel, account: Account) -> None:
+        operation = account.vendor.operations.get(job.spec.operation)
+        if operation is None:
+            await self._recorder.learn(job, facts.Refused(error=_gone(job)), "response")
+            return
+        if isinstance(act, Submit):
+            failpoints.hit("work.before_start")
+            begun = await self._recorder.begin(job, self._hold)
+            failpoints.hit("work.after_start")
+            if begun is None:
+                return
+            job = begun
+        fact = await self._fact(job, act, account, operation)
+        failpoints.hit("work.before_record")
+        await self._recorder.learn(job, fact, "poll" if isinstance(act, Poll) else "response")
+
+    async def _fact(self, job: Job, act: Act, account: Account, operation: Operation) -> Fact:
+        """What the conversation that the act calls for ends in; never raises for anything that a vendor did."""
+        started = monotonic()
+        name = type(act).__name__.lower()
+        try:
+            fact = await self._vendors.run(account.connection.name, self._flow(job, act, account, operation))
+        except TransportError as error:
+            fact = _unheard(job, act, error)
+        except FlowFailed as error:
+            log.exception("vendor.flow_failed", **log_context(job), act=name)
+            fact = _broken(job, act, error)
+        if isinstance(act, Cancel):
+            fact = _told(fact)
+        self._observe(job, account, name, fact, monotonic() - started)
+        return fact
+
+    def _flow(self, job: Job, act: Act, account: Account, operation: Operation) -> Flow[Fact]:
+        connection = account.connection
+        match act:
+            case Submit():
+                return operation.submit(connection, job, self._callbacks.address(job))
+            case Find():
+                assert operation.find is not None  # next_act asks only where the rules say so
+                return operation.find(connection, job, self._callbacks.address(job))
+            case Poll():
+                return account.vendor.poll(connection, job)
+            case Cancel():
+                assert account.vendor.cancel is not None  # the same
+                return account.vendor.cancel(connection, job)
+            case Learn() | Rest():
+                raise AssertionError("nothing to ask the vendor")
+            case _:
+                assert_never(act)
+
+    def _observe(self, job: Job, account: Account, act: str, fact: Fact, seconds: float) -> None:
+        word = type(fact).__name__
+        self._metrics.acts.labels(account.connection.name, act, word).inc()
+        self._metrics.act_seconds.labels(account.connection.name, act).observe(seconds)
+        if isinstance(fact, facts.StillRunning) and fact.note is not None:
+            self._metrics.unknown_status.labels(account.vendor.name).inc()
+            log.warning("vendor.unknown_status", **log_context(job), status=fact.status, note=fact.note)
+        log.debug("vendor.asked", **log_context(job), act=act, fact=word, seconds=round(seconds, 4))
+
+    async def _wait_for_connection(self, job: Job) -> None:
+        reason = f"the connection {job.spec.connection!r}, which is no longer configured"
+        fact = facts.Postponed(reason=reason, delay=MISSING_CONNECTION_DELAY)
+        await self._recorder.learn(job, fact, "response", heard=False)
+
+    # --- canceling a relay job ---
+
+    async def _cancel_target(self, job: Job) -> None:
+        assert job.spec.target is not None
+        begun = await self._recorder.begin(job, self._hold)
+        if begun is None:
+            return
+        target = await find_target(self._store, job.spec.target)
+        fact = await self._canceled(begun, target) if target else facts.Refused(error=_unknown_target(job))
+        await self._recorder.learn(begun, fact, "response", heard=False)
+
+    async def _canceled(self, job: Job, target: Job) -> Fact:
+        """What becomes of the cancel, given its target as it is now."""
+        if target.cancel_by == job.id:
+            return _done(target)  # this cancel was stopped after it had worked
+        if target.state.terminal:
+            message = f"{target.id} has already ended: {target.state.value}"
+            return facts.Refused(error=JobError(code=ErrorCode.ALREADY_FINISHED, message=message))
+        if target.state is State.ACCEPTED:
+            return await self._canceled_unsent(job, target)
+        if target.state is not State.RUNNING:
+            return facts.Postponed(reason=f"the submit of {target.id}, which is under way", delay=TARGET_BUSY_DELAY)
+        return await self._canceled_at_vendor(job, target)
+
+    async def _canceled_unsent(self, job: Job, target: Job) -> Fact:
+        moved = await self._recorder.learn(target, facts.CancelAsked(by=job.id), "request")
+        if moved is not None and moved.state is State.CANCELED:
+            return _done(moved)
+        return facts.Postponed(reason=f"{target.id}, which has just moved on", delay=0.0)
+
+    async def _canceled_at_vendor(self, job: Job, target: Job) -> Fact:
+        account = self._accounts.get(target.spec.connection)
+        if account is None or account.vendor.cancel is None:
+            message = f"{target.spec.vendor} cannot stop a running job"
+            return facts.Refused(error=JobError(code=ErrorCode.UNSUPPORTED_OPERATION, message=message))
+        operation = account.vendor.operations[target.spec.operation]
+        told = await self._fact(target, Cancel(), account, operation)
+        if not isinstance(told, facts.CancelTold) or told.outcome == "failed":
+            return _not_canceled(job, told)
+        moved = await self._recorder.learn(target, facts.CancelAsked(by=job.id, outcome=told.outcome), "request")
+        return _done(moved or target)
+
+
+def _done(target: Job) -> Fact:
+    return Answered(
+        result={"jobId": target.id, "status": target.state.value},
+        vendor_job_id=target.vendor_job_id,
+        status=target.vendor_status,
+    )
+
+
+def _not_canceled(job: Job, told: Fact) -> Fact:
+    """The vendor did not take the cancel: refused for good, or to be asked again."""
+    error = told.details.get("error") if isinstance(told, facts.CancelTold) else None
+    if isinstance(error, JobError) and not error.retryable:
+        return facts.Refused(error=error)
+    message = error.message if isinstance(error, JobError) else "the vendor gave no usable answer"
+    return facts.NotSent(attempt=job.attempt, error=unavailable(message))
+
+
+def _told(fact: Fact) -> facts.CancelTold:
+    """What a vendor's answer to a cancel comes to; an error goes along for who has to report it."""
+    if isinstance(fact, Answered):
+        outcome: VendorCancel = "confirmed" if fact.state == "canceled" else "asked"
+        return facts.CancelTold(outcome=outcome)
+    error = getattr(fact, "error", None) or unavailable("the vendor gave no usable answer")
+    return facts.CancelTold(outcome="failed", details={"error": error})
+
+
+def _unheard(job: Job, act: Act, error: TransportError) -> Fact:
+    """What a lost conversation means: for a submit it matters whether anything may have arrived."""
+    problem = unavailable(str(error))
+    if not isinstance(act, Submit):
+        return facts.PollFailed(error=problem)
+    if isinstance(error, NotReached):
+        return facts.NotSent(attempt=job.attempt, error=problem)
+    return facts.Unanswered(attempt=job.attempt, error=problem)
+
+
+def _broken(job: Job, act: Act, error: FlowFailed) -> Fact:
+    problem = JobError(code=ErrorCode.INTERNAL_ERROR, message=f"the vendor's adapter failed: {error}")
+    if not isinstance(act, Submit):
+        return facts.PollFailed(error=problem)
+    if error.sent:
+        return facts.Unanswered(attempt=job.attempt, error=problem)
+    return facts.Refused(error=problem)
+
+
+def _gone(job: Job) -> JobError:
+    message = f"{job.spec.vendor} no longer has the operation {job.spec.operation!r}"
+    return JobError(code=ErrorCode.UNSUPPORTED_OPERATION, message=message)
+
+
+def _unknown_target(job: Job) -> JobError:
+    target = job.spec.target
+    assert target is not None
+    name = f"jobId {target.job_id}" if target.job_id else f"requestId {target.request_id}"
+    return JobError(code=ErrorCode.UNKNOWN_JOB, message=f"relay has no job with the {name}")
