@@ -73,9 +73,9 @@ APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
 		package="python$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"; \
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-			{ $(APT_INSTALL) "$$package" || { apt-get -qq update && $(APT_INSTALL) "$$package"; }; } || \
+			{ $(APT_INSTALL) "$$package" || { apt-get -qq update && $(APT_INSTALL) "$$package"; }; } >/dev/null || \
 		{ echo "Python cannot make virtual environments here: install $$package first" >&2; exit 1; }; }
 	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv .venv
 	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
-	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@$(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -106,9 +106,7 @@ class RabbitMQ:
                 timeout=BOOT_SECONDS,
             ).stdout
         except subprocess.CalledProcessError as error:
-            raise RuntimeError(
-                f"rabbitmqctl {' '.join(arguments)} failed: {error.stderr or error.stdout}"
-            ) from error
+            raise RuntimeError(f"rabbitmqctl {' '.join(arguments)} failed: {error.stderr or error.stdout}") from error
 
     def close(self) -> None:
         """End the node and its epmd, and remove its files."""
@@ -126,9 +124,7 @@ class RabbitMQ:
         self.close()
 
     def _environment(self) -> Mapping[str, str]:
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))
-        }
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))}
         return kept | {
             "HOME": str(self._folder),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
@@ -170,9 +166,7 @@ class RabbitMQ:
         deadline = time.monotonic() + BOOT_SECONDS
         while not ready():
             if process.poll() is not None or time.monotonic() > deadline:
-                tail = self._log("server" if process is self._server else "epmd").read_text(errors="replace")[
-                    -3000:
-                ]
+                tail = self._log("server" if process is self._server else "epmd").read_text(errors="replace")[-3000:]
                 raise Unavailable(f"The private RabbitMQ node did not come up. The end of its log:\n{tail}")
             time.sleep(0.05)
 
@@ -214,9 +208,10 @@ def _install() -> None:
     apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
     install = [*apt, "install", "-y", "--no-install-recommends", "rabbitmq-server"]
     with _services_not_started():
-        if subprocess.run(install, env=environment, stdout=sys.stderr, check=False).returncode:
-            subprocess.run([*apt, "update"], env=environment, stdout=sys.stderr, check=False)
-            subprocess.run(install, env=environment, stdout=sys.stderr, check=False)
+        for command in (install, [*apt, "update"], install):
+            done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
+            if done and command is install:
+                return
 
 
 @contextmanager
