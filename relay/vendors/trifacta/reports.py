@@ -6,7 +6,7 @@ Webhooks: https://docs.trifacta.com/display/SS/Create+Flow+Webhook+Task
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Literal, NamedTuple, TypeAlias
 
 from relay.core.facts import (
     Answered,
@@ -62,18 +62,26 @@ def read_run(response: Response, attempt: int, *, test_run: bool, secrets: Itera
     try:
         answer = read_object(response)
     except Unreadable as error:
-        return Unanswered(attempt=attempt, error=unavailable(f"Trifacta took the run, but {error}"))
+        return unclear(response, attempt, f"Trifacta took the run, but {error}")
     ref = ref_of(answer.get("id"))
     if ref is not None:
         return Submitted(attempt=attempt, ref=ref)
     if test_run:
         return Answered(result=answer)
-    return Unanswered(attempt=attempt, error=unavailable("Trifacta took the run, but its answer names no job id"))
+    return unclear(response, attempt, "Trifacta took the run, but its answer names no job id")
+
+
+def unclear(response: Response, attempt: int, message: str) -> Unanswered:
+    """An answer that does not say what became of the request."""
+    return Unanswered(attempt=attempt, error=unavailable(message, **origin(response)))
 
 
 def read_refusal(response: Response, attempt: int, secrets: Iterable[str] = ()) -> Fact | None:
     """Why the vendor did not do as asked, in its own words; None when it did."""
-    return with_origin(refusal(response, attempt, words(response, secrets)), response)
+    fact = refusal(response, attempt, words(response, secrets))
+    if isinstance(fact, Refused | NotSent | Unanswered):
+        return replace(fact, error=fact.error.with_details(**origin(response)))
+    return None
 
 
 # --- answers to a look ---------------------------------------------------------------------------------------------
@@ -104,7 +112,7 @@ def read_status(response: Response, attempt: int) -> Fact:
     try:
         group = read_object(response)
     except Unreadable as error:
-        return Unanswered(attempt=attempt, error=unavailable(f"Trifacta's answer tells nothing: {error}"))
+        return unclear(response, attempt, f"Trifacta's answer tells nothing: {error}")
     word = group.get("status")
     word = word if isinstance(word, str) else None
     known = ref_of(group.get("id"))
@@ -276,13 +284,3 @@ def origin(response: Response) -> dict[str, JsonValue]:
     """What helps the vendor's support to find a request."""
     known = {"httpStatus": response.status, "vendorRequestId": response.headers.get("x-trifacta-request-id")}
     return {key: shorten(value, 100) if isinstance(value, str) else value for key, value in known.items() if value}
-
-
-SomeFact = TypeVar("SomeFact", bound=Fact | None)
-
-
-def with_origin(fact: SomeFact, response: Response) -> SomeFact:
-    """The same fact, its error's details naming the request."""
-    if isinstance(fact, Refused | NotSent | Unanswered):
-        return replace(fact, error=fact.error.with_details(**origin(response)))
-    return fact
