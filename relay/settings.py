@@ -1,0 +1,399 @@
+"""Every knob, checked once: environment variables `RELAY_…` over a YAML file over defaults.
+
+A wrong setting is an error that says where it stands, what is wrong, and which key was probably meant. Secrets may
+stand in files (`{file: …}`) or in other variables (`{env: …}`). Settings never travel below app.py.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import yaml
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from relay.log import Format, Level
+from relay.messages import Complaint, complaints_of, json_path
+
+PREFIX = "RELAY_"
+NOT_SETTINGS = ("RELAY_CONFIG", "RELAY_SERVER", "RELAY_TOKEN", "RELAY_FAILPOINTS")
+"""Variables of the command line; those of the project's own tests begin with `RELAY_TEST_`."""
+
+Place: TypeAlias = tuple[str | int, ...]
+
+
+class SettingsError(Exception):
+    """The settings can't be used. The text is all that there is to say: a line for each thing that is wrong."""
+
+
+class Section(BaseModel):
+    """A group of settings."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_alias=True,
+        validate_by_name=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class Tls(Section):
+    """Certificates for a connection: PEM files."""
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    verify: bool = True
+
+
+class Amqp(Section):
+    """The broker, and what relay's exchanges and queues there are called."""
+
+    url: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed), Field(min_length=1)]
+    """One node's URL, or a list of them: `amqp://` or `amqps://`."""
+    declare_: Annotated[bool, Field(validation_alias=AliasChoices("declare"), serialization_alias="declare")] = True
+    """Make what is missing at start; else only check that it is there."""
+    prefetch: int = Field(default=100, ge=1, le=2000)
+    reply_to: Literal["any", "off"] | tuple[str, ...] = "any"
+    """Where replies may go: `any` queue, `off`, or prefixes of queue names."""
+    requests_exchange: str = "relay.requests"
+    requests_queue: str = "relay.requests"
+    events_exchange: str = "relay.events"
+    events_queue: str | None = "relay.events"
+    """null: relay keeps no queue of events, and whoever wants them binds one."""
+    dead_letters_exchange: str = "relay.dead-letters"
+    dead_letters_queue: str = "relay.dead-letters"
+    publish_timeout: float = Field(default=10.0, gt=0)
+    """Seconds for which a confirm is waited."""
+    tls: Tls = Tls()
+
+
+class Database(Section):
+    """Where jobs are kept."""
+
+    url: str = "sqlite:///relay.db"
+    """`sqlite:///relative.db` or `sqlite:////absolute.db`."""
+
+    @field_validator("url")
+    @classmethod
+    def _known(cls, url: str) -> str:
+        if not re.fullmatch(r"sqlite:///.+", url):
+            raise ValueError("must be sqlite:///path (three slashes, four for an absolute path)")
+        return url
+
+    @property
+    def path(self) -> str:
+        """The SQLite file."""
+        return self.url.removeprefix("sqlite:///")
+
+
+class Http(Section):
+    """relay's own HTTP interface."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    public_url: str | None = None
+    """How vendors reach relay from outside; without it they can't call back, and relay polls."""
+    max_request_bytes: int = Field(default=1024 * 1024, ge=1024)
+
+    @field_validator("public_url")
+    @classmethod
+    def _absolute(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", url):
+            raise ValueError("must be an absolute URL such as https://relay.example.com, without query")
+        return url
+
+
+class Egress(Section):
+    """Where URLs of requests may lead: https and public addresses, and what is allowed here beside them."""
+
+    allow: tuple[str, ...] = ()
+    """Networks (CIDR) and host names."""
+    allow_http: bool = False
+
+
+class Log(Section):
+    """What is written to standard error."""
+
+    level: Level = "info"
+    format: Format = "json"
+
+
+class Token(Section):
+    """Who may call the API; `relay tokens create` makes such an entry."""
+
+    name: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    scopes: tuple[Literal["read", "submit", "operate"], ...] = Field(min_length=1)
+    connections: tuple[str, ...] | None = None
+    """The connections that it is limited to."""
+
+
+class ConnectionSettings(Section):
+    """One account at one vendor. What is not listed here are the vendor's own settings."""
+
+    model_config = ConfigDict(extra="allow")
+
+    vendor: str
+    base_url: str = Field(pattern=r"^https?://[^\s?#]+$")
+    operations: tuple[str, ...] | None = None
+    """What may be asked; default: everything but `delete` and `archive`."""
+    max_concurrency: int | None = Field(default=None, ge=1)
+    """Requests at a time."""
+    requests_per_second: float | None = Field(default=None, gt=0)
+    timeout: float = Field(default=60.0, gt=0, le=600)
+    """Seconds for one request."""
+    tls: Tls = Tls()
+    proxy: SecretStr | None = None
+    on_unknown_submit: Literal["fail", "resubmit"] = "fail"
+    callback_signature: Literal["required", "off"] = "required"
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Without the vendor's own settings: there are secrets among them, and their model is not here."""
+        return ((name, value) for name, value in super().__repr_args__() if name in type(self).model_fields)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The vendor's own settings, as given."""
+        return self.__pydantic_extra__ or {}
+
+
+class Settings(BaseSettings):
+    """All settings of one relay."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_alias=True,
+        validate_by_name=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+    amqp: Amqp | None = None
+    """Absent: no broker; requests come by HTTP, events go to URLs."""
+    database: Database = Database()
+    http: Http = Http()
+    egress: Egress = Egress()
+    connections: Mapping[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")], ConnectionSettings] = {}
+    tokens: tuple[Token, ...] = ()
+    log: Log = Log()
+    secret_key: SecretStr | None = None
+    """Encrypts secrets at rest: URL-safe base64 of 32 bytes, several separated by commas while they rotate."""
+    concurrency: int = Field(default=50, ge=1, le=1000)
+    """Jobs acted on at a time."""
+    retention: float = Field(default=30 * 86400.0, ge=60)
+    """Seconds for which finished jobs are kept."""
+    shutdown_timeout: float = Field(default=30.0, ge=0)
+    """Seconds for which work under way may go on after SIGTERM."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (the library passes them all by name)
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` has read: it knows where each value stands."""
+        return (init_settings,)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Raw settings, merged, and where each stands."""
+
+    values: dict[str, Any]
+    places: Mapping[Place, str]
+
+    def place(self, path: Place) -> str:
+        """Where the value at the path stands, or something in it, or the nearest one around it."""
+        for end in range(len(path), 0, -1):
+            inside = (place for at, place in self.places.items() if at[:end] == path[:end])
+            if (place := self.places.get(path[:end]) or next(inside, None)) is not None:
+                return place
+        return "settings"
+
+
+def load(config: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of the environment and the file (`config`, or RELAY_CONFIG). Raises SettingsError."""
+    environ = os.environ if environ is None else environ
+    config = config or environ.get("RELAY_CONFIG")
+    sources = _merged(_from_file(Path(config)) if config else Sources({}, {}), _from_environment(environ))
+    try:
+        return Settings(**_resolved(sources.values, (), sources, environ))
+    except ValidationError as error:
+        complaints = complaints_of(error, Settings)
+        paths = [detail["loc"] for detail in error.errors(include_url=False, include_input=False)]
+        raise SettingsError(
+            "\n".join(_line(sources.place(path), each) for path, each in zip(paths, complaints, strict=True))
+        ) from None
+
+
+def _line(place: str, complaint: Complaint) -> str:
+    return f"{place}: {complaint.path}: {complaint.message}" if complaint.path else f"{place}: {complaint.message}"
+
+
+# --- reading ---
+
+
+def _from_file(path: Path) -> Sources:
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    if node is None:
+        return Sources({}, {})
+    if not isinstance(node, yaml.MappingNode):
+        raise SettingsError(f"{path}: must be a mapping of settings")
+    places = {place: f"{path} line {at.start_mark.line + 1}" for place, at in _walk(node, ())}
+    loader = yaml.SafeLoader("")
+    try:
+        return Sources(loader.construct_document(node), places)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from error
+    finally:
+        loader.dispose()
+
+
+def _walk(node: yaml.Node, path: Place) -> Iterator[tuple[Place, yaml.Node]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*path, str(key.value))
+            yield inner, key
+            yield from _walk(value, inner)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield (*path, number), value
+            yield from _walk(value, (*path, number))
+
+
+def _from_environment(environ: Mapping[str, str]) -> Sources:
+    values: dict[str, Any] = {}
+    places: dict[Place, str] = {}
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in NOT_SETTINGS or name.startswith("RELAY_TEST_"):
+            continue
+        path = _path_of(name)
+        places[path] = name
+        here = values
+        for part in path[:-1]:
+            here = here.setdefault(str(part), {})
+            if not isinstance(here, dict):
+                raise SettingsError(f"{name}: another variable sets {json_path(path[:-1])} as a whole")
+        here[str(path[-1])] = _read(environ[name], name)
+    return Sources(values, places)
+
+
+def _path_of(name: str) -> Place:
+    """`RELAY_HTTP__PUBLIC_URL` is http.publicUrl: the letters decide, not case or underscores."""
+    path: list[str | int] = []
+    model: type[BaseModel] | None = Settings
+    for word in name.removeprefix(PREFIX).split("__"):
+        if path == ["connections"]:
+            path.append(word.lower())
+            model = ConnectionSettings
+            continue
+        fields = {
+            _letters(_wire_name(key, info)): (key, info) for key, info in (model.model_fields if model else {}).items()
+        }
+        key, info = fields.get(_letters(word), (None, None))
+        path.append(_wire_name(key, info) if key and info else to_camel(word.lower()))
+        model = _section_of(info)
+    return tuple(path)
+
+
+def _read(text: str, name: str) -> Any:
+    """Lists and mappings are written as JSON (or YAML in one line), nothing as null; everything else is text."""
+    if text == "null":
+        return None
+    if not text.lstrip().startswith(("[", "{")):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{name}: is not JSON: {' '.join(str(error).split())}") from error
+
+
+def _wire_name(key: str, info: FieldInfo) -> str:
+    return info.serialization_alias or info.alias or key
+
+
+def _letters(word: str) -> str:
+    return word.replace("_", "").lower()
+
+
+def _section_of(info: FieldInfo | None) -> type[BaseModel] | None:
+    if info is None:
+        return None
+    for kind in (info.annotation, *getattr(info.annotation, "__args__", ())):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def _merged(under: Sources, over: Sources) -> Sources:
+    return Sources(_laid_over(under.values, over.values), {**under.places, **over.places})
+
+
+def _laid_over(under: Any, over: Any) -> Any:
+    if not isinstance(under, dict) or not isinstance(over, dict):
+        return over
+    both = {key: _laid_over(under[key], over[key]) for key in under.keys() & over.keys()}
+    return {**under, **over, **both}
+
+
+# --- secrets that stand elsewhere ---
+
+
+def _resolved(value: Any, path: Place, sources: Sources, environ: Mapping[str, str]) -> Any:
+    """The value with every `{file: …}` and `{env: …}` replaced by what stands there."""
+    if isinstance(value, list):
+        return [_resolved(inner, (*path, number), sources, environ) for number, inner in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1 and isinstance(inner := next(iter(value.values())), str):
+        if "file" in value:
+            return _file_text(inner, path, sources)
+        if "env" in value:
+            return _variable(inner, path, sources, environ)
+    return {key: _resolved(inner, (*path, key), sources, environ) for key, inner in value.items()}
+
+
+def _file_text(name: str, path: Place, sources: Sources) -> str:
+    try:
+        return Path(name).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise SettingsError(f"{sources.place(path)}: {json_path(path)}: cannot read the file {name}: {why}") from error
+
+
+def _variable(name: str, path: Place, sources: Sources, environ: Mapping[str, str]) -> str:
+    if name not in environ:
+        raise SettingsError(f"{sources.place(path)}: {json_path(path)}: the variable {name} is not set")
+    return environ[name]
