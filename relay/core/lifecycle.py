@@ -286,8 +286,9 @@ def _nudged(scene: _Scene, fact: facts.Nudged) -> Step:
     """Kept while it is uncertain whether the vendor has the job: once found it is looked at."""
     if scene.job.state not in (State.UNCERTAIN, State.RUNNING):
         return _ignored(scene, fact)
+    delay = 0.0 if scene.job.state is State.RUNNING else SETTLE
     job = replace(scene.job, nudged=True)
-    return Step(job=job, delay=0.0, what="job.nudged", detail={"reason": fact.reason})
+    return Step(job=job, delay=delay, what="job.nudged", detail={"reason": fact.reason})
 
 
 def _cancel_asked(scene: _Scene, fact: facts.CancelAsked) -> Step:
@@ -295,7 +296,7 @@ def _cancel_asked(scene: _Scene, fact: facts.CancelAsked) -> Step:
     job = replace(scene.job, cancel_by=fact.by)
     if job.state is State.ACCEPTED:
         unsent = _surely_unsent(scene)
-        message = f"canceled before {'it was submitted' if unsent else 'its next submit; an earlier one may have arrived'}"
+        message = "canceled before it was submitted" if unsent else "canceled; an earlier submit of it may have arrived"
         error = JobError(code=ErrorCode.JOB_CANCELED, message=message, retryable=unsent)
         return _ended(replace(scene, job=job, via="request"), State.CANCELED, error=error)
     if job.state is not State.RUNNING or fact.outcome is None:
