@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import json
+import re
 import ssl
 import time
 import traceback
@@ -33,6 +33,7 @@ BODY_CAP: Final = 4 * 1024 * 1024
 AT_ONCE: Final = 100
 """Requests at a time on a connection that sets no `maxConcurrency`."""
 _REPEATED_BY_CLIENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _SEGMENT_UP: Final = frozenset({".", ".."})
 
 log = structlog.get_logger(__name__)
@@ -215,6 +216,8 @@ class _Line:
         headers = CIMultiDict({"accept": "application/json", "user-agent": USER_AGENT} | content_type)
         headers.update(request.headers)
         headers.update(credentials.headers if credentials else {})
+        if any(_CONTROL.search(name + value) for name, value in headers.items()):
+            raise _Unsendable("a header holds a control character (a line break at a secret's end?)")
         try:
             async with self.gate.passage(self._link.timeout):
                 return await self._send(request, url, headers, body)
@@ -257,12 +260,10 @@ class _Line:
             raise NoAnswer(f"{_place(url)}: its answer is larger than {self._link.body_cap} bytes")
         return Response(status=status, headers=_headers(response), body=content)
 
-    def _failure(self, error: Exception, url: URL, connected: bool) -> Exception:
+    def _failure(self, error: Exception, url: URL, connected: bool) -> TransportError:
         """What a failed request means: without a connection nothing can have happened there."""
         if connected:
             return NoAnswer(f"{_place(url)}: {reason(error)}")
-        if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError | OSError):
-            return _Unsendable("a header holds what HTTP cannot carry (a line break at a secret's end?)")
         if isinstance(error, TimeoutError):
             return NotReached(f"{_place(url)}: no connection was made in time")
         return NotReached(f"{_place(url)}: {reason(error)}")
@@ -333,11 +334,8 @@ def _body(request: Request) -> tuple[bytes | None, dict[str, str]]:
 def _json(value: JsonValue) -> bytes:
     try:
         return orjson.dumps(value)
-    except TypeError:  # an integer of more than 64 bits, for one
-        try:
-            return json.dumps(value, allow_nan=False).encode()
-        except (TypeError, ValueError, RecursionError) as error:
-            raise _Unsendable("a request's body cannot be written as JSON") from error
+    except TypeError as error:
+        raise _Unsendable("a request's body cannot be written as JSON") from error
 
 
 def _headers(response: aiohttp.ClientResponse) -> Mapping[str, str]:
