@@ -49,9 +49,9 @@ class Connection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackAddress:
-    """Where the vendor is to report this job, and the secret that it signs with."""
+    """Where the vendor is to report this job, and the secret that it signs with. The URL is a secret too."""
 
-    url: str
+    url: str = field(repr=False)
     secret: str = field(repr=False)
 
 

@@ -64,17 +64,17 @@ def run(connection: Connection, job: Job, callback: CallbackAddress | None) -> F
     """Start a recipe's job. A test run ends with its answer."""
     response = yield run_request(connection, job, callback)
     if response.status == 304:
-        return _submitted((yield from find_taken(job, response)), job.attempt)
+        return _submitted((yield from find_taken(connection, job, response)), job.attempt)
     return _read_run(connection, job, callback, response)
 
 
 def find_run(connection: Connection, job: Job, callback: CallbackAddress | None) -> Flow[Fact]:
     """Learn whether an unanswered run arrived: by its key, which the vendor takes only once, else by looking it up."""
     if not is_test(job) and not options_of(connection).execution_id_header:
-        return (yield from look_up(job))
+        return (yield from look_up(connection, job))
     response = yield run_request(connection, job, callback)
     if response.status == 304:
-        return (yield from find_taken(job, response))
+        return (yield from find_taken(connection, job, response))
     fact = _read_run(connection, job, callback, response)
     if isinstance(fact, NotSent):
         return PollFailed(error=fact.error, retry_after=fact.retry_after)
@@ -82,7 +82,7 @@ def find_run(connection: Connection, job: Job, callback: CallbackAddress | None)
         return PollFailed(error=fact.error)
     if isinstance(fact, Refused):
         # The vendor refuses now what it may have taken before (the recipe may be gone since).
-        found = yield from look_up(job)
+        found = yield from look_up(connection, job)
         return fact if isinstance(found, NotFound) else found
     return fact
 
@@ -164,12 +164,12 @@ def secrets_of(connection: Connection, job: Job, callback: CallbackAddress | Non
 # --- find ----------------------------------------------------------------------------------------------------------
 
 
-def find_taken(job: Job, response: Response) -> Flow[Fact]:
+def find_taken(connection: Connection, job: Job, response: Response) -> Flow[Fact]:
     """The run that has our key already: the vendor's 304 may name it, else the library knows it."""
     named = named_in(response)
     if named is not None:
         return Found(ref=named)
-    found = yield from look_up(job)
+    found = yield from look_up(connection, job)
     if isinstance(found, NotFound) and found.message == NONE_LIKE_IT:
         # It exists, so a library that lists none is late.
         return PollFailed(error=unavailable("Trifacta has taken this run, but its job library does not list it yet"))
@@ -185,9 +185,9 @@ def named_in(response: Response) -> Ref | None:
 NONE_LIKE_IT = "Trifacta's job library lists no run of this recipe since the submit"
 
 
-def look_up(job: Job) -> Flow[Fact]:
+def look_up(connection: Connection, job: Job) -> Flow[Fact]:
     """The one run of the job's recipe since its submit. None or several: NotFound, for relay does not guess."""
-    listed = yield from runs_since_submit(job)
+    listed = yield from runs_since_submit(connection, job)
     if isinstance(listed, PollFailed):
         return listed
     recipe = str(job.spec.parameters["wrangledDataset"]["id"])
@@ -200,14 +200,14 @@ def look_up(job: Job) -> Flow[Fact]:
     return NotFound(message=f"{len(refs)} runs of this recipe since the submit could be this one: {ids}")
 
 
-def runs_since_submit(job: Job) -> Flow[list[Mapping[str, JsonValue]] | PollFailed]:
+def runs_since_submit(connection: Connection, job: Job) -> Flow[list[Mapping[str, JsonValue]] | PollFailed]:
     """What the job library has since the submit, page after page."""
     begun = max(job.accepted_at, job.spec.not_before or 0.0) - CLOCK_MARGIN
     listed: list[Mapping[str, JsonValue]] = []
     for _ in range(MOST_PAGES):
         response = yield library_request(job, begun, offset=len(listed))
         if not response.ok:
-            return reports.unlooked(response)
+            return reports.unlooked(response, secrets_of(connection, job))
         try:
             answer = reports.read_object(response)
         except Unreadable as error:
@@ -290,7 +290,7 @@ def stop(connection: Connection, job: Job, id: str) -> Flow[Fact]:
         return refused
     result = reports.result_of(response)
     try:
-        seen = reports.read_poll((yield look_request(id)))
+        seen = reports.read_poll((yield look_request(id)), secrets_of(connection, job))
     except TransportError:
         return Answered(result=result, vendor_job_id=id)
     if isinstance(seen, Succeeded | Failed):

@@ -1,0 +1,115 @@
+"""What the promise suite knows of a vendor's room: its recorded exchanges and enough of its words to ask the rest."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from relay.core.facts import Fact
+from relay.core.flow import Flow, Request, Response, TransportError
+from relay.core.job import Job, JobSpec, State
+from relay.core.vendor import Callback, CallbackAddress, Connection, Vendor
+
+Answer: TypeAlias = Response | TransportError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """A conversation as it was recorded: each request with its answer, and the fact that it ends in."""
+
+    name: str
+    flow: Callable[[], Flow[Any]]
+    exchanges: Sequence[tuple[Request, Answer]]
+    ends_in: Fact
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """A vendor's room. Its options hold at least one secret; all that must never be shown are in `secrets`."""
+
+    vendor: Vendor
+    options: Mapping[str, Any]
+    """Valid connection settings, as an operator writes them."""
+    bad_options: Sequence[Mapping[str, Any]] = ()
+    secrets: Sequence[str]
+    parameters: Mapping[str, Mapping[str, Any]]
+    """Valid parameters for each operation."""
+    words: Mapping[str, type[Fact]]
+    """Every documented status, and the fact that it becomes."""
+    poll_answer: Callable[[str], Response]
+    """What the vendor answers to a poll of a job with this status."""
+    failed_answer: Response | None = None
+    """What the vendor answers to whoever asks, after a callback, why a job failed."""
+    callback: Callable[[str, str, float], Callback] | None = None
+    """The vendor's callback for VENDOR_JOB with this status, signed with this secret at this time."""
+    recorded: Sequence[Recorded] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """The vendor's name."""
+        return self.vendor.name
+
+    def connection(self, base_url: str = "https://vendor.test", **options: Any) -> Connection:
+        """A connection with the room's options and those given over them."""
+        return Connection(
+            name=self.name,
+            vendor=self.name,
+            base_url=base_url,
+            options=self.vendor.options.model_validate({**self.options, **options}),
+        )
+
+    def job(self, operation: str = "run", parameters: Mapping[str, Any] | None = None, **changes: Any) -> Job:
+        """A job in the midst of its first submit, with the changes given."""
+        spec = JobSpec(
+            request_id="r-1",
+            connection=self.name,
+            vendor=self.name,
+            operation=operation,
+            parameters=self.parameters[operation] if parameters is None else parameters,
+        )
+        begun = {"state": State.SUBMITTING, "attempt": 1, "accepted_at": ACCEPTED_AT}
+        return Job(id="job_1", key=KEY, spec=spec, **{**begun, **changes})
+
+    def running(self, **changes: Any) -> Job:
+        """A job that the vendor is at work on."""
+        return self.job(**{"state": State.RUNNING, "vendor_job_id": VENDOR_JOB, **changes})
+
+
+ACCEPTED_AT = 1_795_000_000.0
+KEY = "5ac0a9d4-6c1f-4a56-9a3e-0f6f4b1d9f00"
+VENDOR_JOB = "961247"
+CALLBACK = CallbackAddress(url="https://relay.test/v1/callbacks/unguessable-token", secret="callback-signing-secret")
+
+
+def play(flow: Flow[Any], exchanges: Sequence[tuple[Request, Answer]]) -> Any:
+    """Give the flow its recorded answers; what it asks must be what was asked then, no more and no less."""
+    asked: list[Request] = []
+    try:
+        request = next(flow)
+        for _, answer in exchanges:
+            asked.append(request)
+            request = flow.throw(answer) if isinstance(answer, TransportError) else flow.send(answer)
+        asked.append(request)
+    except StopIteration as end:
+        expected = [request for request, _ in exchanges]
+
+        assert expected == asked
+        return end.value
+    raise AssertionError(f"after the recorded exchanges it still asks: {asked[-1]}")
+
+
+def drive(flow: Flow[Any], answer: Callable[[Request], Answer], most: int = 50) -> Any:
+    """Let one function answer whatever the flow asks, until it ends."""
+    try:
+        request = next(flow)
+        for _ in range(most):
+            said = answer(request)
+            request = flow.throw(said) if isinstance(said, TransportError) else flow.send(said)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError(f"it asks {most} times without an end: {request}")
+
+
+def now() -> float:
+    """The time that callbacks are signed at."""
+    return time.time()
