@@ -36,7 +36,7 @@ class Metrics:
         self.deliveries = gauge("deliveries", "Deliveries by state.", "state")
         self.oldest_undelivered = gauge("oldest_undelivered_seconds", "Age of the oldest pending delivery.")
         self.oldest_due = gauge("oldest_due_seconds", "How long the longest-waiting due row has waited.", "stage")
-        self.reconnects = counter("amqp_reconnects_total", "Connections to the broker that were lost.", "connection")
+        self.reconnects = gauge("amqp_reconnects", "Times that a connection to the broker was made anew.")
         self.events_unread = gauge("events_queue_unread", "Events that nobody reads, on relay's own events queue.")
         self.group_size = histogram(
             "store_group_size", "Writes committed together.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)

@@ -74,14 +74,12 @@ class Announce:
         sender: Sender,
         clock: Clock,
         metrics: Metrics,
-        user_agent: str,
     ) -> None:
         self._store = store
         self._publisher = publisher
         self._sender = sender
         self._clock = clock
         self._metrics = metrics
-        self._user_agent = user_agent
         self._troubled: set[str] = set()
 
     async def act(self, delivery: Delivery) -> None:
@@ -127,9 +125,7 @@ class Announce:
         webhook = Webhook.unsealed(delivery.target)
         request = self._outbound(webhook, delivery)
         try:
-            failpoints.hit("webhook.before_send")
             answer = await self._sender.send(request)
-            failpoints.hit("webhook.after_answer")
         except Blocked as error:
             return Result(state="blocked", outcome="blocked", reason=str(error), error=str(error), alive=None)
         except NotAnswered as error:
@@ -143,7 +139,7 @@ class Announce:
         tokens = tokens_of(event)
         body, content_type = _body(webhook, delivery.event.body, tokens)
         now = self._clock()
-        headers = {"user-agent": self._user_agent}
+        headers = {}
         if webhook.method not in ("GET", "DELETE"):
             headers["content-type"] = content_type
         headers |= {name.lower(): fill_header(value, tokens) for name, value in webhook.headers.items()}

@@ -56,19 +56,27 @@ class Loop(Generic[R]):
         capacity: Capacity,
         claim: Callable[[Claim], Awaitable[Claimed]],
         rows: Callable[[Claimed], Sequence[R]],
-        act: Callable[[R], Awaitable[None]],
         lane_limits: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self.stage = stage
         self.capacity = capacity
         self._claim = claim
         self._rows = rows
-        self._act = act
+        self._act: Callable[[R], Awaitable[None]] | None = None
         self._lane_limits = lane_limits
         self._taken: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._stopping = False
+
+    def does(self, act: Callable[[R], Awaitable[None]]) -> None:
+        """Say what is done with a row; once, before the first."""
+        self._act = act
+
+    @property
+    def active(self) -> int:
+        """The rows being acted on."""
+        return self._taken.total()
 
     @property
     def hold(self) -> float:
@@ -152,8 +160,9 @@ class Loop(Generic[R]):
         return min(LOOK, claimed.next_due)
 
     async def _turn(self, row: R) -> None:
+        assert self._act is not None
         try:
-            async with asyncio.timeout(self.capacity.act_timeout):
+            async with asyncio.timeout(self.capacity.lease):
                 await self._act(row)
         except StoreUnavailable as error:
             # The lease lapses and the row comes again: nothing that matters lived only here.

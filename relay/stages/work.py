@@ -1,5 +1,6 @@
 """Work: the one outward act that a due job needs, and the fact that came of it."""
 
+import asyncio
 from collections.abc import Mapping
 from time import monotonic
 from typing import assert_never
@@ -9,7 +10,7 @@ import structlog
 from relay import failpoints
 from relay.core import facts
 from relay.core.facts import Answered, Fact
-from relay.core.flow import Flow, NotReached, TransportError
+from relay.core.flow import Flow, NoAnswer, NotReached, TransportError
 from relay.core.job import ErrorCode, Job, JobError, State, VendorCancel
 from relay.core.lifecycle import Act, Cancel, Find, Learn, Poll, Rest, Submit, next_act
 from relay.core.vendor import Account, Operation, unavailable
@@ -17,6 +18,7 @@ from relay.metrics import Metrics
 from relay.ports import FlowFailed, JobMoved, Store, Vendors
 from relay.stages.accept import find_target
 from relay.stages.callbacks import Callbacks
+from relay.stages.loop import Capacity
 from relay.stages.record import Recorder, log_context, rules_of
 
 log = structlog.get_logger()
@@ -37,7 +39,7 @@ class Work:
         callbacks: Callbacks,
         recorder: Recorder,
         metrics: Metrics,
-        hold: float,
+        capacity: Capacity,
     ) -> None:
         self._store = store
         self._vendors = vendors
@@ -45,7 +47,8 @@ class Work:
         self._callbacks = callbacks
         self._recorder = recorder
         self._metrics = metrics
-        self._hold = hold
+        self._hold = capacity.lease
+        self._act_timeout = capacity.act_timeout
 
     async def act(self, job: Job) -> None:
         """Do what is to be done with a job that is leased to this process."""
@@ -87,7 +90,10 @@ class Work:
         started = monotonic()
         name = type(act).__name__.lower()
         try:
-            fact = await self._vendors.run(account.connection.name, self._flow(job, act, account, operation))
+            async with asyncio.timeout(self._act_timeout):
+                fact = await self._vendors.run(account.connection.name, self._flow(job, act, account, operation))
+        except TimeoutError:
+            fact = _unheard(job, act, NoAnswer(f"the conversation took longer than {self._act_timeout:g} s"))
         except TransportError as error:
             fact = _unheard(job, act, error)
         except FlowFailed as error:

@@ -1,0 +1,451 @@
+"""The composition root: the only file that knows everyone. It builds the edges, the stages and the vendors, runs
+them in one task group, and drains them on stop.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import secrets
+import signal
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import structlog
+from prometheus_client import generate_latest
+from pydantic import ValidationError
+
+from relay import failpoints, log
+from relay.core.egress import EgressPolicy, check_url
+from relay.core.job import Job, ulid
+from relay.core.vendor import Account, Connection
+from relay.edges.amqp import Broker, Topology
+from relay.edges.http import TlsFiles, VendorDriver, VendorLink, WebhookSender
+from relay.edges.store.sqlite import SqliteStore
+from relay.edges.vault import KeyRefused, Vault, key_beside
+from relay.edges.web import ApiToken, Doors, Server
+from relay.messages import OPERATIONS, complaints_of
+from relay.metrics import Metrics
+from relay.ports import Claimed, Delivery, StoredCallback, StoreUnavailable
+from relay.settings import Amqp, ConnectionSettings, Settings, SettingsError, Tls, load
+from relay.stages.accept import Accept, ReplyPolicy
+from relay.stages.announce import Announce
+from relay.stages.callbacks import Callbacks
+from relay.stages.loop import Capacity, Loop
+from relay.stages.receive import Receive
+from relay.stages.record import EXCHANGE_LANE, Recorder
+from relay.stages.work import Work
+from relay.vendors import VENDORS
+
+logger = structlog.get_logger()
+
+NOT_BY_DEFAULT = frozenset({"delete", "archive"})
+"""Operations that a connection has only where its settings name them."""
+CONVERSATION = 3
+"""A vendor conversation may take this many times its connection's request timeout."""
+CONFIRMS = 200
+"""Publishes that may await their confirm at once."""
+RECEIVERS = Capacity(total=256, per_lane=8, act_timeout=90.0)
+SWEEP_EVERY = 60.0
+LAG_EVERY = 1.0
+GC_THRESHOLD = 50_000
+
+
+class Relay:
+    """One running relay. Use `async with Relay.opened(settings) as relay`, then `await relay.run()`."""
+
+    def __init__(
+        self, settings: Settings, vault: Vault, store: SqliteStore, metrics: Metrics, reload: Callable[[], Settings]
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.metrics = metrics
+        self.accounts = accounts_of(settings)
+        self._reload = reload
+        self._draining = False
+        self.callbacks = Callbacks(vault.derive, settings.http.public_url)
+        self.vendors = VendorDriver(links_of(settings, self.accounts), reread=self._reread)
+        policy = EgressPolicy.of(settings.egress.allow, settings.egress.allow_http)
+        self.sender = WebhookSender(policy, time.time)
+        self._build_stages(policy)
+        self.server = Server(self._doors(), settings.http.host, settings.http.port)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def opened(cls, settings: Settings, reload: Callable[[], Settings] = load) -> AsyncIterator["Relay"]:
+        """A relay on its store. `reload` reads the settings anew. Closes everything that it opened."""
+        _refuse_open_house(settings)
+        vault = vault_of(settings)
+        metrics = Metrics()
+
+        def observe(size: int, seconds: float) -> None:
+            metrics.group_size.observe(size)
+            metrics.commit_seconds.observe(seconds)
+
+        accounts_of(settings)  # what is wrong with a connection shows before anything is opened
+        store = await SqliteStore.open(settings.database.path, vault, observe=observe)
+        try:
+            relay = cls(settings, vault, store, metrics, reload)
+            try:
+                yield relay
+            finally:
+                await relay.vendors.close()
+                await relay.sender.close()
+        finally:
+            await store.close()
+
+    async def run(self, started: Callable[[], None] = lambda: None) -> None:
+        """Work until `stop` is called. `started` is called once HTTP is served."""
+        self._stop = asyncio.Event()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(loop.run()) for loop in (self.work_loop, self.receive_loop, self.announce_loop)]
+            tasks += [group.create_task(self._sweep()), group.create_task(self._watch_lag())]
+            if self.broker is not None:
+                tasks.append(group.create_task(self.broker.run()))
+            await self.server.start()
+            logger.info("relay.started", url=self.server.url, connections=sorted(self.accounts))
+            started()
+            await self._stop.wait()
+            await self._drain()
+            for task in tasks:
+                task.cancel()
+
+    def stop(self) -> None:
+        """Begin to drain: take nothing more, finish what is under way, then `run` returns."""
+        self._stop.set()
+
+    # --- building ---
+
+    def _build_stages(self, policy: EgressPolicy) -> None:
+        settings, store = self.settings, self.store
+        timeout = max((each.timeout for each in settings.connections.values()), default=60.0)
+        workers = Capacity(
+            total=settings.concurrency, per_lane=settings.concurrency, act_timeout=CONVERSATION * timeout
+        )
+        self.work_loop: Loop[Job] = Loop("work", workers, store.claim, _jobs)
+        self.receive_loop: Loop[StoredCallback] = Loop("receive", workers, store.claim, _callbacks)
+        self.announce_loop: Loop[Delivery] = Loop(
+            "announce", RECEIVERS, store.claim, _deliveries, self._announce_limits
+        )
+        events_exchange = settings.amqp.events_exchange if settings.amqp else None
+        recorder = Recorder(
+            store, time.time, self.metrics, self.accounts, self.announce_loop, self.receive_loop, events_exchange
+        )
+        self.work = Work(store, self.vendors, self.accounts, self.callbacks, recorder, self.metrics, workers)
+        self.receive = Receive(
+            store,
+            self.vendors,
+            self.accounts,
+            self.callbacks,
+            recorder,
+            time.time,
+            self.metrics,
+            self.receive_loop,
+        )
+        self.accept = Accept(
+            store,
+            self.accounts,
+            self.callbacks,
+            self.work_loop,
+            self.announce_loop.wake,
+            lambda url: check_url(url, policy),
+            _reply_policy(settings.amqp),
+            events_exchange,
+            time.time,
+            self.metrics,
+            settings.http.max_request_bytes,
+        )
+        self.broker = self._broker(settings.amqp) if settings.amqp else None
+        publisher = self.broker.publisher if self.broker else None
+        self.announce = Announce(store, publisher, self.sender, time.time, self.metrics)
+        self.work_loop.does(self.work.act)
+        self.receive_loop.does(self.receive.act)
+        self.announce_loop.does(self.announce.act)
+
+    def _broker(self, amqp: Amqp) -> Broker:
+        return Broker(
+            [url.get_secret_value() for url in amqp.url],
+            topology_of(amqp),
+            new_id=lambda: ulid(time.time(), secrets.token_bytes(10)),
+            clock=time.time,
+            intake=self.accept.intake,
+            store_answers=self.store.ping,
+            tls=tls_context(amqp),
+            publish_timeout=amqp.publish_timeout,
+            on_ready=self.announce_loop.wake,
+        )
+
+    def _doors(self) -> Doors:
+        return Doors(
+            take=self.accept.take,
+            callback=self.receive.take,
+            store=self.store,
+            accounts=self.accounts,
+            readiness=self.readiness,
+            metrics=self.exposition,
+            wake_announce=self.announce_loop.wake,
+            tokens=tuple(
+                ApiToken(
+                    name=token.name,
+                    sha256=token.sha256,
+                    scopes=frozenset(token.scopes),
+                    connections=frozenset(token.connections) if token.connections is not None else None,
+                )
+                for token in self.settings.tokens
+            ),
+            max_bytes=self.settings.http.max_request_bytes,
+            clock=time.time,
+        )
+
+    def _announce_limits(self) -> Mapping[str, int]:
+        """While the broker is away its lane is left alone, so that nothing is spent."""
+        ready = self.broker is not None and self.broker.publisher.ready
+        return {EXCHANGE_LANE: CONFIRMS if ready else 0}
+
+    def _reread(self, name: str) -> Connection:
+        """The connection as its settings say now: a secret in a file may have been replaced."""
+        account = account_of(name, self._reload().connections[name])
+        self.accounts[name] = account
+        return account.connection
+
+    # --- what is told ---
+
+    async def readiness(self) -> dict[str, object]:
+        """How relay fares, by part; `degraded` still takes requests and callbacks."""
+        checks = {"store": await self._store_check(), **self._broker_checks()}
+        if self._draining:
+            checks["store"] = {"status": "down", "reason": "relay is shutting down"}
+        fine = all(check["status"] in ("ok", "off") for check in checks.values())
+        return {"status": "ok" if fine else "degraded", "checks": checks}
+
+    async def _store_check(self) -> dict[str, str | None]:
+        try:
+            await self.store.ping()
+        except StoreUnavailable as error:
+            return _check("down", str(error))
+        return _check("ok")
+
+    def _broker_checks(self) -> dict[str, dict[str, str | None]]:
+        if self.broker is None:
+            return {name: _check("off") for name in ("broker", "topology", "consumer")}
+        now = self.broker.status()
+        consuming = now.consumer == "running"
+        topology = _check("ok") if now.topology == "ok" else _check(now.topology, now.topology_error)
+        if now.topology == "ok" and now.unread_events:
+            topology = _check("unread", f"{now.unread_events} events wait in the events queue and nobody reads it")
+        return {
+            "broker": _check("ok") if now.broker == "up" else _check(now.broker, now.last_error),
+            "topology": topology,
+            "consumer": _check("ok") if consuming else _check(now.consumer, now.last_error),
+        }
+
+    async def exposition(self) -> bytes:
+        """All metrics, as Prometheus reads them."""
+        census = await self.store.census()
+        self.metrics.jobs.clear()
+        for (state, connection), count in census.jobs.items():
+            self.metrics.jobs.labels(state, connection).set(count)
+        self.metrics.deliveries.clear()
+        for state, count in census.deliveries.items():
+            self.metrics.deliveries.labels(state).set(count)
+        self.metrics.oldest_undelivered.set(census.oldest_undelivered)
+        for stage, age in census.oldest_due.items():
+            self.metrics.oldest_due.labels(stage).set(age)
+        if self.broker is not None:
+            now = self.broker.status()
+            self.metrics.reconnects.set(now.reconnects)
+            self.metrics.events_unread.set(now.unread_events)
+        return generate_latest(self.metrics.registry)
+
+    # --- in the background ---
+
+    async def _sweep(self) -> None:
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                if await self.store.sweep(self.settings.retention):
+                    continue
+            await asyncio.sleep(SWEEP_EVERY)
+
+    async def _watch_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            expected = loop.time() + LAG_EVERY
+            await asyncio.sleep(LAG_EVERY)
+            self.metrics.loop_lag.set(max(0.0, loop.time() - expected))
+
+    async def _drain(self) -> None:
+        """Take nothing more, and let what is under way come to its record, for as long as the settings allow."""
+        self._draining = True
+        logger.info("relay.stopping", within=self.settings.shutdown_timeout)
+        loops = (self.work_loop, self.receive_loop, self.announce_loop)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.shutdown_timeout):
+                if self.broker is not None:
+                    await self.broker.stop_consuming()
+                await self.server.stop()
+                for loop in loops:
+                    loop.stop()
+                for loop in loops:
+                    await loop.drain()
+        if self.broker is not None:
+            await self.broker.close()
+        await self.server.stop()
+        logger.info("relay.stopped", unfinished=sum(loop.active for loop in loops))
+
+
+async def serve(settings: Settings, reload: Callable[[], Settings] = load) -> None:
+    """Run relay until SIGTERM or SIGINT; a second one ends the process at once. `reload` reads the settings anew."""
+    log.configure(settings.log.level, settings.log.format)
+    failpoints.arm(os.environ.get("RELAY_FAILPOINTS", ""))
+    async with Relay.opened(settings, reload) as relay:
+
+        def stop() -> None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, lambda: os._exit(1))
+            relay.stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop)
+        await relay.run()
+
+
+# --- from settings to parts ---
+
+
+def accounts_of(settings: Settings) -> dict[str, Account]:
+    """Every configured connection with its vendor. Raises SettingsError."""
+    return {name: account_of(name, each) for name, each in settings.connections.items()}
+
+
+def account_of(name: str, settings: ConnectionSettings) -> Account:
+    """One connection with its vendor. Raises SettingsError."""
+    where = f"connections.{name}"
+    vendor = VENDORS.get(settings.vendor)
+    if vendor is None:
+        known = ", ".join(sorted(VENDORS))
+        raise SettingsError(f"{where}.vendor: no vendor {settings.vendor!r}; there are: {known}")
+    unknown = [word for word in settings.operations or () if word not in OPERATIONS]
+    if unknown:
+        raise SettingsError(f"{where}.operations: {unknown[0]!r} is no operation; there are: {', '.join(OPERATIONS)}")
+    try:
+        options = vendor.options.model_validate(dict(settings.options))
+    except ValidationError as error:
+        lines = (f"{each.path}: {each.message}" for each in complaints_of(error, vendor.options, where))
+        raise SettingsError("\n".join(lines)) from None
+    return Account(
+        connection=Connection(
+            name=name,
+            vendor=vendor.name,
+            base_url=settings.base_url,
+            options=options,
+            on_unknown_submit=settings.on_unknown_submit,
+            callback_signature=settings.callback_signature,
+        ),
+        vendor=vendor,
+        allowed=frozenset(OPERATIONS) - NOT_BY_DEFAULT
+        if settings.operations is None
+        else frozenset(settings.operations),
+    )
+
+
+def links_of(settings: Settings, accounts: Mapping[str, Account]) -> list[VendorLink]:
+    """What the vendors' driver needs of each connection."""
+    return [
+        VendorLink(
+            connection=accounts[name].connection,
+            vendor=accounts[name].vendor,
+            timeout=each.timeout,
+            tls=_tls_files(each.tls),
+            proxy=each.proxy.get_secret_value() if each.proxy else None,
+            max_concurrency=each.max_concurrency,
+            requests_per_second=each.requests_per_second,
+        )
+        for name, each in settings.connections.items()
+    ]
+
+
+def vault_of(settings: Settings) -> Vault:
+    """The keeper of secrets; without a key of the operator's, one is made beside the database. Raises SettingsError."""
+    if settings.secret_key is not None:
+        ring = settings.secret_key.get_secret_value()
+    else:
+        Path(settings.database.path).resolve().parent.mkdir(parents=True, exist_ok=True)
+        ring, made = key_beside(settings.database.path)
+        logger.info("key.made" if made else "key.read", file=f"{settings.database.path}.key")
+    try:
+        return Vault(ring)
+    except KeyRefused as error:
+        raise SettingsError(f"RELAY_SECRET_KEY: {error}") from None
+
+
+def topology_of(amqp: Amqp) -> Topology:
+    """The exchanges and queues that relay uses."""
+    return Topology(
+        requests_exchange=amqp.requests_exchange,
+        requests_queue=amqp.requests_queue,
+        events_exchange=amqp.events_exchange,
+        events_queue=amqp.events_queue,
+        dead_letters_exchange=amqp.dead_letters_exchange,
+        dead_letters_queue=amqp.dead_letters_queue,
+        prefetch=amqp.prefetch,
+        declare=amqp.declare_,
+    )
+
+
+def tls_context(amqp: Amqp) -> ssl.SSLContext | None:
+    """The broker's TLS settings, None where the system's are meant. Raises SettingsError."""
+    tls = amqp.tls
+    if tls == Tls():
+        return None
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.cert_file:
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"amqp.tls: {error}") from error
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _tls_files(tls: Tls) -> TlsFiles | None:
+    if tls == Tls():
+        return None
+    return TlsFiles(ca_file=tls.ca_file, cert_file=tls.cert_file, key_file=tls.key_file, verify=tls.verify)
+
+
+def _reply_policy(amqp: Amqp | None) -> ReplyPolicy:
+    if amqp is None or amqp.reply_to == "off":
+        return ReplyPolicy(prefixes=())
+    own = {amqp.requests_queue, amqp.dead_letters_queue, amqp.events_queue or ""}
+    return ReplyPolicy(prefixes=None if amqp.reply_to == "any" else tuple(amqp.reply_to), own_queues=frozenset(own))
+
+
+def _refuse_open_house(settings: Settings) -> None:
+    """Without tokens anyone who reaches relay may use it: so nobody from elsewhere may reach it."""
+    if not settings.tokens and settings.http.host not in ("127.0.0.1", "::1", "localhost"):
+        raise SettingsError(
+            f"http.host: {settings.http.host} is open to others and no token is configured: "
+            "make one with `relay tokens create`, or serve 127.0.0.1"
+        )
+
+
+def _check(status: str, reason: str | None = None) -> dict[str, str | None]:
+    return {"status": status, "reason": reason}
+
+
+def _jobs(claimed: Claimed) -> tuple[Job, ...]:
+    return claimed.jobs
+
+
+def _callbacks(claimed: Claimed) -> tuple[StoredCallback, ...]:
+    return claimed.callbacks
+
+
+def _deliveries(claimed: Claimed) -> tuple[Delivery, ...]:
+    return claimed.deliveries
