@@ -104,8 +104,6 @@ ERRORS: Mapping[int, str] = {
 }
 """The vendor's names for errors, by status."""
 
-LATE = 2.0
-"""Seconds between the end of a job and its late webhook."""
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 
@@ -142,6 +140,7 @@ class TrifactaSimulator(VendorServer):
 
     `duration`: seconds that a job takes. `token`: the one that is let in; None for any. `fates`: of recipes, over
     the well-known ones. `webhook_retries`: seconds between the attempts at a webhook that is not answered with 2xx.
+    `lateness`: seconds from the end of a job to its late webhook.
     """
 
     vendor = "trifacta"
@@ -157,12 +156,14 @@ class TrifactaSimulator(VendorServer):
         duration: float = 1.0,
         token: str | None = None,
         webhook_retries: Sequence[float] = (0.5, 2.0, 5.0),
+        lateness: float = 2.0,
     ) -> None:
         super().__init__(host, port, seed=seed, faults=(*faults, *FAULTS))
         self.fates = {**FATES, **(fates or {})}
         self.duration = duration
         self.token = token
         self.webhook_retries = tuple(webhook_retries)
+        self.lateness = lateness
         self.job_groups: dict[str, JobGroup] = {}
         self._by_key: dict[str, JobGroup] = {}
         self._ids = itertools.count(961247)
@@ -358,7 +359,7 @@ class TrifactaSimulator(VendorServer):
 
     async def _call_back(self, group: JobGroup, status: str, *, forged: bool = False) -> None:
         if group.fate.calling == "late":
-            await asyncio.sleep(LATE)
+            await asyncio.sleep(self.lateness)
         due = [hook for hook in group.webhooks if status in EVENTS.get(str(hook.get("triggerEvent")), ())]
         times = 2 if group.fate.calling == "twice" else 1
         await asyncio.gather(*(self._deliver(group, hook, status, forged=forged) for hook in due * times))
