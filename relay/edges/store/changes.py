@@ -1,85 +1,68 @@
-"""What a transaction does, the same for every engine: scripts that yield queries and are sent their rows.
+"""What a transaction does, the same for every engine.
 
 Within a group each kind of write is done by a few statements over all of its rows, in the order of `Changes._kinds`;
 whoever loses there (a repeat, a stale version) writes nothing else.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
+from relay.core.job import State
 from relay.edges.store import rows
-from relay.edges.store.rows import Row, array, dumps
+from relay.edges.store.claims import claim, lane_rows
+from relay.edges.store.lanes import HEALTHY, Lane
+from relay.edges.store.rows import array, dumps
+from relay.edges.store.script import Outcome, Row, Run, Script, Write
 from relay.ports import (
     Accepted,
     CallbackCame,
     CallbackDone,
+    CallbackKept,
     CallbackPostponed,
     Claim,
-    Claimed,
     Conflict,
+    Delivery,
     DeliveryMoved,
     JobMoved,
+    LaneMark,
+    NewDelivery,
     NewJob,
+    Note,
     Recorded,
     Redeliver,
     Repeat,
     RequestRefused,
     StageName,
     Stale,
+    Unknown,
     Vault,
 )
-
-T = TypeVar("T")
-
-
-class Run(NamedTuple):
-    """One named query with what it is given."""
-
-    query: str
-    given: Mapping[str, Any]
-
-
-Script: TypeAlias = Generator[Run, list[Row], T]
-
-Outcome: TypeAlias = Callable[[], Any]
-"""Makes the caller's value once all is committed: opening what is sealed holds up no transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Drop these ended jobs and refused events, if they still may go, and give up what is out of patience."""
+    """Drop these ended jobs and refusals' events, if they still may go, and give up what is out of patience."""
 
     jobs: Sequence[int]
     events: Sequence[int]
     batch: int
 
 
-Value: TypeAlias = (
-    NewJob
-    | JobMoved
-    | CallbackCame
-    | CallbackDone
-    | CallbackPostponed
-    | DeliveryMoved
-    | Redeliver
-    | RequestRefused
-    | Claim
-    | Sweep
+_Kind: TypeAlias = Callable[[Sequence[Any], float], Script[Sequence[Outcome]]]
+
+_DROPS_OF_EVENTS = ("drop_attempts", "drop_deliveries", "drop_events")
+_DROPS_OF_JOBS = (
+    "drop_history",
+    "drop_callbacks",
+    "drop_replies",
+    "drop_vendor_jobs",
+    "drop_results",
+    "drop_pictures",
+    "drop_specs",
+    "drop_jobs",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One change on its way into a group: what it must not share a group with, and its row as JSON."""
-
-    value: Any
-    keys: Sequence[str]
-    row: str = field(default="", repr=False)
-
-
-_TABLES: Mapping[StageName, str] = {"work": "job", "receive": "callback", "announce": "delivery"}
 
 
 class Changes:
@@ -87,25 +70,29 @@ class Changes:
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
-        self._prepare: Mapping[type, Callable[[Any], Write]] = {
-            NewJob: lambda new: Write(new, (f"request {new.job.spec.request_id}",), rows.new_job(new)),
-            JobMoved: lambda change: Write(change, _keys_of_move(change), rows.moved_job(change)),
-            Claim: lambda want: Write(want, (f"claim {want.stage}",)),
+        # Claims come last, so that they see what the group has made due.
+        self._kinds: Mapping[type, tuple[Callable[[Any], Write], _Kind]] = {
+            NewJob: (self._new_job, self._accept),
+            JobMoved: (self._job_moved, self._move_jobs),
+            CallbackCame: (self._callback_came, self._keep_callbacks),
+            CallbackDone: (_callback_done, self._finish_callbacks),
+            CallbackPostponed: (_callback_postponed, self._postpone_callbacks),
+            DeliveryMoved: (_delivery_moved, self._move_deliveries),
+            Redeliver: (_redeliver, self._redeliver),
+            RequestRefused: (self._request_refused, self._refuse),
+            Sweep: (lambda sweep: Write(sweep, ("sweep",)), self._sweep),
+            Claim: (lambda want: Write(want, (f"claim {want.stage}",)), self._claim),
         }
-        self._kinds: Sequence[tuple[type, Callable[[Sequence[Any], float], Script[Sequence[Outcome]]]]] = (
-            (NewJob, self._accept),
-            (JobMoved, self._move_jobs),
-            (Claim, self._claims),
-        )
 
-    def prepared(self, value: Value) -> Write:
+    def prepared(self, value: Any) -> Write:
         """A change as the writer takes it. What cannot be stored raises here, before it joins a group."""
-        return self._prepare[type(value)](value)
+        prepare, _ = self._kinds[type(value)]
+        return prepare(value)
 
     def run(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
         """The whole group, as one transaction; the outcomes come in the order of the writes."""
         outcomes: list[Any] = [None] * len(writes)
-        for kind, change in self._kinds:
+        for kind, (_, change) in self._kinds.items():
             places = [place for place, write in enumerate(writes) if type(write.value) is kind]
             if places:
                 done = yield from change([writes[place] for place in places], now)
@@ -113,25 +100,27 @@ class Changes:
                     outcomes[place] = outcome
         return outcomes
 
-    # --- accepting ---------------------------------------------------------------------------------------------
+    # --- accepting ---
+
+    def _new_job(self, new: NewJob) -> Write:
+        return Write(new, (f"request {new.job.spec.request_id}", f"job {new.job.id}"), rows.new_job(new))
 
     def _accept(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
         made = yield Run("accept_jobs", {"rows": array(write.row for write in writes), "now": now})
-        new = {id: (key, bool(leased), deadline) for key, id, leased, deadline in made}
-        winners = [(new[write.value.job.id][0], write.value) for write in writes if write.value.job.id in new]
+        fresh = {job_id: rest for job_id, *rest in made}
+        news: Sequence[NewJob] = [write.value for write in writes]
+        winners = [(fresh[new.job.id][0], new) for new in news if new.job.id in fresh]
         if winners:
-            yield Run("keep_specs", {"rows": dumps([self._spec(key, value) for key, value in winners])})
-            yield Run("keep_pictures", {"rows": dumps([(key, rows.picture(it.job)) for key, it in winners])})
-            replies = [(key, rows.reply(it.reply)) for key, it in winners if it.reply is not None]
-            if replies:
-                yield Run("note_replies", {"rows": dumps(replies)})
-        losers = [write.value for write in writes if write.value.job.id not in new]
+            yield Run("keep_specs", {"rows": dumps([self._spec(key, new) for key, new in winners])})
+            yield Run("keep_pictures", {"rows": dumps([(key, rows.picture(new.job)) for key, new in winners])})
+        replies = [(key, rows.reply(new.reply)) for key, new in winners if new.reply is not None]
+        if replies:
+            yield Run("note_replies", {"rows": dumps(replies)})
+        losers = [new for new in news if new.job.id not in fresh]
         repeats = (yield from self._repeats(losers, now)) if losers else {}
         return [
-            partial(_accepted, write.value, *new[write.value.job.id][1:])
-            if write.value.job.id in new
-            else repeats[write.value.job.id]
-            for write in writes
+            repeats[new.job.id] if new.job.id in repeats else partial(_accepted, new, *fresh[new.job.id][1:])
+            for new in news
         ]
 
     def _spec(self, key: int, new: NewJob) -> Row:
@@ -144,86 +133,287 @@ class Changes:
         outcomes: dict[str, Outcome] = {}
         same: list[tuple[int, NewJob]] = []
         for new in losers:
-            key, id, fingerprint = owners[new.job.spec.request_id]
+            key, owner_id, fingerprint = owners[new.job.spec.request_id]
             if fingerprint == new.fingerprint:
                 same.append((key, new))
             else:
-                outcomes[new.job.id] = partial(Conflict, job_id=id)
+                outcomes[new.job.id] = partial(Conflict, job_id=owner_id)
         if same:
+            yield from self._note_late_replies(same, now)
             jobs = yield Run("jobs_by_key", {"keys": dumps([key for key, _ in same])})
-            by_key = {row[-1]: row for row in jobs}
-            for key, new in same:
-                outcomes[new.job.id] = partial(self._repeat, by_key[key], now)
+            whole = {row[0]: row for row in jobs}
+            outcomes |= {new.job.id: partial(self._repeat, whole[key], now) for key, new in same}
         return outcomes
+
+    def _note_late_replies(self, same: Sequence[tuple[int, NewJob]], now: float) -> Script[None]:
+        """Queues that ask for the event of a job that was there; where it has ended they get it at once."""
+        asking = {(key, rows.reply(new.reply)): new for key, new in same if new.reply is not None}
+        if not asking:
+            return
+        noted = yield Run("note_replies", {"rows": dumps(list(asking))})
+        events = yield Run("events_of_jobs", {"keys": dumps([key for key, _ in noted])})
+        event_of = {job: (event_id, job_id) for job, event_id, _, job_id in events}
+        late = []
+        for key, reply in noted:
+            if key in event_of:
+                event_id, job_id = event_of[key]
+                delivery = asking[key, reply].reply_delivery(job_id, rows.read_reply(reply))
+                late.append(rows.new_delivery(delivery, event_id, None, self._vault))
+        if late:
+            yield Run("write_deliveries", {"rows": array(late), "now": now})
 
     def _repeat(self, row: Row, now: float) -> Repeat:
         return Repeat(job=rows.job(row, self._vault, now))
 
-    # --- jobs --------------------------------------------------------------------------------------------------
+    # --- jobs ---
+
+    def _job_moved(self, change: JobMoved) -> Write:
+        job, ending = change.job, change.ending
+        if ending is not None and not job.state.terminal:
+            raise ValueError(f"{job.id} is {job.state}: only a job that has ended can announce its end")
+        keys = (f"job {job.id}", *((f"callback {change.consumes}",) if change.consumes else ()))
+        deliveries = self._deliveries(ending.deliveries, ending.event.id, ending.hold) if ending else ()
+        return Write(change, keys, rows.moved_job(change), deliveries)
+
+    def _deliveries(self, new: Sequence[NewDelivery], event_id: str, hold: float | None) -> Sequence[str]:
+        return [rows.new_delivery(delivery, event_id, hold, self._vault) for delivery in new]
 
     def _move_jobs(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
         moved = yield Run("move_jobs", {"rows": array(write.row for write in writes), "now": now})
-        won = {id: (key, deadline) for key, id, deadline in moved}
-        winners = [(won[it.value.job.id][0], it.value) for it in writes if it.value.job.id in won]
+        won = {job_id: rest for job_id, *rest in moved}
+        winners = [(won[write.value.job.id][0], write) for write in writes if write.value.job.id in won]
+        lost = [write.value.job.id for write in writes if write.value.job.id not in won]
+        held: Mapping[int, tuple[Delivery, ...]] = {}
+        woken: set[int] = set()
         if winners:
-            yield Run("renew_pictures", {"rows": dumps([(key, rows.picture(it.job)) for key, it in winners])})
-            history = [rows.note(key, it.note) for key, it in winners if it.note is not None]
-            if history:
-                yield Run("write_history", {"rows": array(history)})
-        lost = [it.value.job.id for it in writes if it.value.job.id not in won]
-        current = (yield Run("jobs_by_id", {"rows": dumps(lost)})) if lost else []
-        stale = {row[0]: row for row in current}
-        return [
-            partial(_moved, write.value, won[write.value.job.id][1])
-            if write.value.job.id in won
-            else partial(self._stale, stale.get(write.value.job.id), now)
-            for write in writes
-        ]
+            changes: Sequence[tuple[int, JobMoved]] = [(key, write.value) for key, write in winners]
+            yield from _keep_pictures(changes)
+            yield from _write_history((key, change.note) for key, change in changes)
+            woken = yield from _settle_callbacks(changes, now)
+            held = yield from self._end(winners, now)
+            yield from _mark_lanes([change.lane for _, change in changes], now)
+        stale = (yield Run("jobs_by_id", {"rows": dumps(lost)})) if lost else ()
+        now_is = {row[1]: row for row in stale}
+        outcomes: list[Outcome] = []
+        for change in (write.value for write in writes):
+            if change.job.id in won:
+                key, deadline = won[change.job.id]
+                outcomes.append(partial(_moved, change, deadline, held.get(key, ()), key in woken))
+            else:
+                outcomes.append(partial(self._stale, now_is.get(change.job.id), now))
+        return outcomes
+
+    def _end(self, winners: Sequence[tuple[int, Write]], now: float) -> Script[Mapping[int, tuple[Delivery, ...]]]:
+        """Events of jobs that have ended, and their deliveries; those that are held, by job."""
+        ended = [(key, write) for key, write in winners if write.value.ending is not None]
+        if not ended:
+            return {}
+        events = [rows.event(write.value.ending.event, key) for key, write in ended]
+        yield Run("write_events", {"rows": array(events), "now": now})
+        asked = yield Run("replies_of_jobs", {"keys": dumps([key for key, _ in ended])})
+        new: dict[int, list[NewDelivery]] = {key: list(write.value.ending.deliveries) for key, write in ended}
+        ready = [row for _, write in ended for row in write.deliveries]
+        endings = {key: (write.value.job.id, write.value.ending) for key, write in ended}
+        for key, reply in asked:
+            job_id, ending = endings[key]
+            delivery = ending.reply_delivery(job_id, rows.read_reply(reply))
+            new[key].append(delivery)
+            ready += self._deliveries([delivery], ending.event.id, ending.hold)
+        if not ready:
+            return {}
+        made = yield Run("write_deliveries", {"rows": array(ready), "now": now})
+        due = {delivery_id: at for delivery_id, leased, at in made if leased}
+        return {
+            key: tuple(
+                rows.fresh_delivery(one, endings[key][1].event, now, due[one.id]) for one in mine if one.id in due
+            )
+            for key, mine in new.items()
+        }
 
     def _stale(self, row: Row | None, now: float) -> Stale:
         return Stale(job=rows.job(row, self._vault, now) if row else None)
 
-    # --- claiming ----------------------------------------------------------------------------------------------
+    # --- callbacks ---
 
-    def _claims(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
-        outcomes = []
+    def _callback_came(self, came: CallbackCame) -> Write:
+        keys = (f"callback {came.id}", f"callback {came.job_id} {came.digest}")
+        return Write(came, keys, rows.new_callback(came, self._vault))
+
+    def _keep_callbacks(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
+        kept = yield Run("keep_callbacks", {"rows": array(write.row for write in writes), "now": now})
+        jobs = yield Run("jobs_by_id", {"rows": dumps(sorted({write.value.job_id for write in writes}))})
+        new, whole = {callback_id for (callback_id,) in kept}, {row[1]: row for row in jobs}
+        return [
+            partial(self._kept, came, whole.get(came.job_id), came.id in new, now)
+            for came in (write.value for write in writes)
+        ]
+
+    def _kept(self, came: CallbackCame, row: Row | None, new: bool, now: float) -> CallbackKept | Unknown:
+        if row is None:
+            return Unknown()
+        job = rows.job(row, self._vault, now)
+        return CallbackKept(job=job, stored=rows.fresh_callback(came, job.lane) if new and came.hold else None)
+
+    def _finish_callbacks(self, writes: Sequence[Write], _: float) -> Script[Sequence[Outcome]]:
+        done = yield Run("finish_callbacks", {"rows": array(write.row for write in writes)})
+        job_of: dict[str, int] = dict(done)
+        changes = [write.value for write in writes]
+        yield from _write_history((job_of[it.callback.id], it.note) for it in changes if it.callback.id in job_of)
+        return [Recorded if it.callback.id in job_of else Stale for it in changes]
+
+    def _postpone_callbacks(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
+        put_off = yield Run("postpone_callbacks", {"rows": array(write.row for write in writes), "now": now})
+        waits: dict[str, int] = dict(put_off)
+        return [
+            partial(Recorded, callbacks=not waits[callback_id]) if callback_id in waits else Stale
+            for callback_id in (write.value.callback.id for write in writes)
+        ]
+
+    # --- deliveries ---
+
+    def _move_deliveries(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
+        moved = yield Run("move_deliveries", {"rows": array(write.row for write in writes), "now": now})
+        won: dict[str, int] = dict(moved)
+        changes = [write.value for write in writes if write.value.delivery.id in won]
+        tried = [rows.attempt(won[it.delivery.id], it.attempt) for it in changes if it.attempt is not None]
+        if tried:
+            yield Run("write_attempts", {"rows": array(tried)})
+        yield from _mark_lanes([change.lane for change in changes], now)
+        return [Recorded if write.value.delivery.id in won else Stale for write in writes]
+
+    def _redeliver(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
+        ids = dumps([write.value.delivery_id for write in writes])
+        again = {delivery_id for (delivery_id,) in (yield Run("redeliver", {"rows": ids, "now": now}))}
+        found = yield Run("jobs_of_deliveries", {"rows": ids})
+        job_of = {delivery_id: (job, state) for delivery_id, job, state in found}
+        yield from _write_history(
+            (job_of[ask.delivery_id][0], _asked_again(ask, job_of[ask.delivery_id][1], now))
+            for ask in (write.value for write in writes)
+            if ask.delivery_id in again and job_of[ask.delivery_id][0] is not None
+        )
+        return [Recorded if write.value.delivery_id in job_of else Unknown for write in writes]
+
+    def _request_refused(self, refused: RequestRefused) -> Write:
+        deliveries = self._deliveries(refused.deliveries, refused.event.id, None)
+        return Write(refused, (f"event {refused.event.id}",), rows.event(refused.event, None), deliveries)
+
+    def _refuse(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
+        made = yield Run("write_refusals", {"rows": array(write.row for write in writes), "now": now})
+        new = {event_id for (event_id,) in made}
+        ready = [row for write in writes if write.value.event.id in new for row in write.deliveries]
+        if ready:
+            yield Run("write_deliveries", {"rows": array(ready), "now": now})
+        return [Recorded] * len(writes)
+
+    # --- claiming and sweeping ---
+
+    def _claim(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
+        outcomes: list[Outcome] = []
         for write in writes:
-            outcomes.append((yield from self._claim(write.value, now)))
+            outcome = yield from claim(write.value, self._vault, now)
+            outcomes.append(outcome)
         return outcomes
 
-    def _claim(self, want: Claim, now: float) -> Script[Outcome]:
-        table = _TABLES[want.stage]
-        heads = yield Run(f"{table}_heads", {"stage": want.stage})
-        room: dict[str, int] = {}
-        for lane, due, *_ in heads:
-            free = want.lane_limits.get(lane, want.per_lane) - want.taken.get(lane, 0)
-            if free > 0 and due <= now:
-                room[lane] = free
-        if not room:
-            return partial(Claimed)
-        found = yield Run(f"{table}_due", {"lanes": dumps(list(room)), "now": now, "most": max(room.values())})
-        picked = []
-        for key, lane, due in sorted(found, key=lambda row: (row[2], row[0])):
-            if room[lane] > 0 and len(picked) < want.total:
-                room[lane] -= 1
-                picked.append(key)
-        keys = dumps(picked)
-        yield Run(f"{table}_lease", {"keys": keys, "until": now + want.lease})
-        whole = yield Run("jobs_by_key", {"keys": keys})
-        return partial(self._claimed, picked, whole, now)
-
-    def _claimed(self, picked: Sequence[int], whole: Sequence[Row], now: float) -> Claimed:
-        by_key = {row[-1]: row for row in whole}
-        return Claimed(jobs=tuple(rows.job(by_key[key], self._vault, now) for key in picked))
+    def _sweep(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
+        outcomes: list[Outcome] = []
+        for write in writes:
+            count = yield from _sweep(write.value, now)
+            outcomes.append(partial(int, count))
+        return outcomes
 
 
-def _keys_of_move(change: JobMoved) -> Sequence[str]:
-    return (f"job {change.job.id}", *([f"callback {change.consumes}"] if change.consumes else ()))
+def _callback_done(change: CallbackDone) -> Write:
+    callback = change.callback
+    return Write(change, (f"callback {callback.id}",), dumps([callback.id, callback.version]))
 
 
-def _accepted(new: NewJob, held: bool, deadline: float) -> Accepted:
-    return Accepted(job=replace(new.job, deadline_at=deadline), held=held)
+def _callback_postponed(change: CallbackPostponed) -> Write:
+    callback = change.callback
+    return Write(change, (f"callback {callback.id}",), dumps([callback.id, callback.version, change.delay]))
 
 
-def _moved(change: JobMoved, deadline: float) -> Recorded:
-    return Recorded(job=rows.recorded_job(change.job, deadline))
+def _delivery_moved(change: DeliveryMoved) -> Write:
+    return Write(change, (f"delivery {change.delivery.id}",), rows.moved_delivery(change))
+
+
+def _redeliver(ask: Redeliver) -> Write:
+    return Write(ask, (f"delivery {ask.delivery_id}",))
+
+
+def _accepted(new: NewJob, leased: int, deadline: float) -> Accepted:
+    return Accepted(job=replace(new.job, deadline_at=deadline), held=bool(leased))
+
+
+def _moved(change: JobMoved, deadline: float, held: tuple[Delivery, ...], woken: bool) -> Recorded:
+    return Recorded(job=rows.recorded_job(change.job, deadline), held=held, callbacks=woken)
+
+
+def _asked_again(ask: Redeliver, state: str, now: float) -> Note:
+    return Note(at=now, what="delivery.redelivered", state=state, detail={"delivery": ask.delivery_id, "by": ask.by})
+
+
+def _keep_pictures(changes: Sequence[tuple[int, JobMoved]]) -> Script[None]:
+    yield Run("renew_pictures", {"rows": dumps([(key, rows.picture(change.job)) for key, change in changes])})
+    results = [(key, dumps(change.job.result)) for key, change in changes if change.job.result is not None]
+    if results:
+        yield Run("keep_results", {"rows": dumps(results)})
+    further = [(key, vendor_id) for key, change in changes for vendor_id in rows.further_ids(change.job)]
+    if further:
+        yield Run("note_vendor_jobs", {"rows": dumps(further)})
+
+
+def _write_history(notes: Any) -> Script[None]:
+    lines = [rows.note(key, note) for key, note in notes if note is not None]
+    if lines:
+        yield Run("write_history", {"rows": array(lines)})
+
+
+def _settle_callbacks(changes: Sequence[tuple[int, JobMoved]], now: float) -> Script[set[int]]:
+    """Those that these moves came from are done; those that waited for a submit's end are due. The latter's jobs."""
+    consumed = [change.consumes for _, change in changes if change.consumes is not None]
+    if consumed:
+        yield Run("consume_callbacks", {"rows": dumps(consumed)})
+    out_of_submit = [key for key, change in changes if change.job.state is not State.SUBMITTING]
+    if not out_of_submit:
+        return set()
+    woken = yield Run("wake_callbacks", {"keys": dumps(out_of_submit), "now": now})
+    return {key for (key,) in woken}
+
+
+def _mark_lanes(marks: Sequence[LaneMark | None], now: float) -> Script[None]:
+    """Each lane as all these acts leave it, one after the other."""
+    told = [mark for mark in marks if mark is not None]
+    if not told:
+        return
+    names = sorted({(mark.stage, mark.lane) for mark in told})
+    stored = yield Run("lanes", {"rows": dumps(names)})
+    before = {(stage, lane): Lane(failures=n, closed_until=at, slots=slots) for stage, lane, n, at, slots in stored}
+    after: dict[tuple[StageName, str], Lane] = dict(before)
+    for mark in told:
+        name = (mark.stage, mark.lane)
+        after[name] = after.get(name, HEALTHY).marked(mark, now)
+    for stage, lane in names:
+        state = after[stage, lane]
+        if state != HEALTHY and state != before.get((stage, lane)):
+            yield Run("keep_lanes", {"rows": lane_rows(stage, [(lane, state)])})
+    healthy = [name for name in names if name in before and after[name] == HEALTHY]
+    if healthy:
+        yield Run("forget_lanes", {"rows": dumps(healthy)})
+
+
+def _sweep(sweep: Sweep, now: float) -> Script[int]:
+    jobs: Sequence[Row] = ()
+    refusals: Sequence[Row] = ()
+    if sweep.jobs:
+        jobs = yield Run("droppable_jobs", {"keys": dumps(sweep.jobs)})
+    if sweep.events:
+        refusals = yield Run("droppable_refusals", {"keys": dumps(sweep.events)})
+    keys = dumps([key for (key,) in jobs])
+    events = yield Run("events_of_jobs", {"keys": keys})
+    dropped = dumps([*(key for _, _, key, _ in events), *(key for (key,) in refusals)])
+    for query in _DROPS_OF_EVENTS:
+        yield Run(query, {"keys": dropped})
+    for query in _DROPS_OF_JOBS:
+        yield Run(query, {"keys": keys})
+    given_up = yield Run("give_up_deliveries", {"now": now, "batch": sweep.batch})
+    return len(jobs) + len(refusals) + len(given_up)

@@ -1,8 +1,10 @@
 """Reads a file of named SQL: each query follows a line `-- name: <its name>` and, where needed, what it is for."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
+
+from relay.edges.store.script import Run
 
 QUEUES = ("job", "callback", "delivery")
 """The tables whose rows fall due: a query named for `{table}` exists for each of them."""
@@ -10,18 +12,33 @@ QUEUES = ("job", "callback", "delivery")
 _HEAD = re.compile(r"^-- name: (\S+)$", re.MULTILINE)
 
 
-def read_queries(file: str) -> Mapping[str, str]:
-    """The queries of one of this package's SQL files, by name."""
-    _, *parts = _HEAD.split(files(__package__).joinpath(file).read_text("utf-8"))
-    queries: dict[str, str] = {}
-    for name, text in _expanded(parts[::2], parts[1::2]):
-        if name in queries:
-            raise ValueError(f"{file} has two queries named {name}")
-        queries[name] = text.strip().removesuffix(";")
-    return queries
+class Queries:
+    """The queries of one of this package's SQL files."""
+
+    def __init__(self, file: str) -> None:
+        """Raises ValueError if two queries have one name."""
+        _, *parts = _HEAD.split(files(__package__).joinpath(file).read_text("utf-8"))
+        self._texts: dict[str, str] = {}
+        for name, text in _expanded(parts[::2], parts[1::2]):
+            if name in self._texts:
+                raise ValueError(f"{file} has two queries named {name}")
+            self._texts[name] = text.strip().removesuffix(";")
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """Each query's SQL, by name."""
+        return self._texts
+
+    def sql(self, run: Run) -> str:
+        """The SQL of this query, under its conditions."""
+        text = self._texts[run.query]
+        return text.replace("{where}", self._conditions(run)) if "{where}" in text else text
+
+    def _conditions(self, run: Run) -> str:
+        return "\nAND ".join(f"(\n{self._texts[f'{run.query}.{name}']}\n)" for name in run.where) or "true"
 
 
-def _expanded(names: list[str], texts: list[str]) -> Iterator[tuple[str, str]]:
+def _expanded(names: Sequence[str], texts: Sequence[str]) -> Iterator[tuple[str, str]]:
     for name, text in zip(names, texts, strict=True):
         for table in QUEUES if "{table}" in name else ("",):
             yield name.replace("{table}", table), text.replace("{table}", table)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import orjson
 
 from relay.core.job import ErrorCode, Intent, Job, JobError, JobSpec, State, Target
 from relay.core.vendor import Callback
+from relay.edges.store.script import Row
 from relay.ports import (
     Attempt,
     CallbackCame,
@@ -23,9 +24,7 @@ from relay.ports import (
     Vault,
 )
 
-Row: TypeAlias = tuple[Any, ...]
-
-_COLUMNS = {"id", "spec", "version", "state", "accepted_at", "deadline_at", "lapses", "overdue"}
+_COLUMNS = {"id", "spec", "version", "state", "accepted_at", "deadline_at", "lapses", "overdue", "probe", "result"}
 _PICTURE = {
     field.name: None if field.default is MISSING else field.default
     for field in fields(Job)
@@ -60,7 +59,7 @@ def unseal(sealed: str, vault: Vault) -> Any:
     return orjson.loads(vault.open(sealed.encode("ascii")))
 
 
-# --- jobs ------------------------------------------------------------------------------------------------------
+# --- jobs ---
 
 
 def new_job(new: NewJob) -> str:
@@ -121,28 +120,30 @@ def picture(job: Job) -> str:
 
 def further_ids(job: Job) -> Iterable[str]:
     """The vendor's ids of a job besides the one that relay follows."""
-    return (id for id in job.vendor_job_ids if id != job.vendor_job_id)
+    return (vendor_id for vendor_id in job.vendor_job_ids if vendor_id != job.vendor_job_id)
 
 
-def job(row: Row, vault: Vault, now: float) -> Job:
+def job(row: Row, vault: Vault, now: float, probe: bool = False) -> Job:
     """A whole job, as recorded."""
-    id, version, state, lapses, deadline, accepted_at, spec, told, *_ = row
+    _, job_id, version, state, lapses, deadline, accepted_at, spec, told, result = row
     data = orjson.loads(told)
     if "intent" in data:
         data["intent"] = Intent(data["intent"])
     if "vendor_job_ids" in data:
         data["vendor_job_ids"] = tuple(data["vendor_job_ids"])
-    if data.get("error"):
+    if "error" in data:
         data["error"] = JobError(**{**data["error"], "code": ErrorCode(data["error"]["code"])})
     return Job(
-        id=id,
+        id=job_id,
         spec=_spec(unseal(spec, vault)),
         version=version,
         state=State(state),
         accepted_at=accepted_at,
         deadline_at=deadline,
+        result=None if result is None else orjson.loads(result),
         lapses=lapses,
         overdue=deadline <= now,
+        probe=probe,
         **data,
     )
 
@@ -156,7 +157,7 @@ def _spec(data: dict[str, Any]) -> JobSpec:
 
 def recorded_job(job: Job, deadline: float) -> Job:
     """A job as it is after it was recorded."""
-    return replace(job, version=job.version + 1, deadline_at=deadline, lapses=0)
+    return replace(job, version=job.version + 1, deadline_at=deadline, lapses=0, probe=False)
 
 
 def note(key: int, note: Note) -> str:
@@ -181,7 +182,7 @@ def read_reply(text: str) -> Reply:
     return Reply(queue=queue, correlation_id=correlation_id)
 
 
-# --- events and deliveries -------------------------------------------------------------------------------------
+# --- events and deliveries ---
 
 
 def event(event: Event, job: int | None) -> str:
@@ -198,12 +199,12 @@ def event(event: Event, job: int | None) -> str:
     )
 
 
-def new_delivery(new: NewDelivery, event: int, hold: float | None, vault: Vault) -> str:
+def new_delivery(new: NewDelivery, event_id: str, hold: float | None, vault: Vault) -> str:
     """The row of the delivery table."""
     return dumps(
         {
             "id": new.id,
-            "event": event,
+            "event": event_id,
             "kind": new.kind,
             "lane": new.lane,
             "host": new.host,
@@ -279,18 +280,18 @@ def read_attempt(row: Row) -> Attempt:
 
 def read_event(row: Row) -> Event:
     """An event with its bytes."""
-    id, type, job_id, connection, operation, body = row
+    event_id, kind, job_id, connection, operation, body = row
     return Event(
-        id=id, type=type, job_id=job_id, connection=connection, operation=operation, body=body.encode("utf-8")
+        id=event_id, type=kind, job_id=job_id, connection=connection, operation=operation, body=body.encode("utf-8")
     )
 
 
 def delivery(row: Row, vault: Vault, now: float, probe: bool = False) -> Delivery:
     """A whole delivery with its event."""
-    id, version, kind, lane, host, name, target, state, reason, tries, attempts, since, *rest = row
-    patience, created_at, due, finished_at = rest[:4]
+    _, delivery_id, version, kind, lane, host, name, target, state, reason, tries, attempts, since, *rest = row
+    patience, created_at, due, finished_at, *event = rest
     return Delivery(
-        id=id,
+        id=delivery_id,
         version=version,
         kind=kind,
         lane=lane,
@@ -307,28 +308,31 @@ def delivery(row: Row, vault: Vault, now: float, probe: bool = False) -> Deliver
         due_at=due,
         finished_at=finished_at,
         probe=probe,
-        event=read_event(tuple(rest[4:10])),
+        event=read_event(tuple(event)),
     )
 
 
-# --- callbacks -------------------------------------------------------------------------------------------------
+# --- callbacks ---
 
 
 def new_callback(came: CallbackCame, vault: Vault) -> str:
     """The row of the callback table."""
     request = came.callback
     sealed = seal([request.method, request.headers, request.query, request.body.hex()], vault)
-    return dumps(
-        {"id": came.id, "job_id": came.job_id, "digest": came.digest, "request": sealed, "hold": came.hold}
-    )
+    return dumps({"id": came.id, "job_id": came.job_id, "digest": came.digest, "request": sealed, "hold": came.hold})
 
 
-def callback(row: Row, vault: Vault) -> StoredCallback:
+def fresh_callback(came: CallbackCame, lane: str) -> StoredCallback:
+    """A callback as it is when it has just come."""
+    return StoredCallback(id=came.id, version=1, job_id=came.job_id, lane=lane, callback=came.callback)
+
+
+def callback(row: Row, vault: Vault, _now: float, _probe: bool = False) -> StoredCallback:
     """A callback that waits to be handled."""
-    id, version, job_id, lane, lapses, request, *_ = row
+    _, callback_id, version, job_id, lane, lapses, request = row
     method, headers, query, body = unseal(request, vault)
     return StoredCallback(
-        id=id,
+        id=callback_id,
         version=version,
         job_id=job_id,
         lane=lane,

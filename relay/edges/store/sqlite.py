@@ -1,37 +1,109 @@
 """The embedded store: one SQLite file, one process, one thread that writes."""
 
 import asyncio
+import contextlib
+import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.resources import files
-from typing import Any, TypeVar
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeVar, overload
 
 import apsw
 
 from relay import failpoints
 from relay.core.job import Job
-from relay.edges.store import rows
-from relay.edges.store.changes import Changes, Outcome, Script, Write
-from relay.edges.store.queries import read_queries
-from relay.edges.store.writer import Observe, Writer
-from relay.ports import Claim, Claimed, NewJob, StoreUnavailable, Vault
+from relay.edges.store.changes import Changes, Sweep
+from relay.edges.store.queries import QUEUES, Queries
+from relay.edges.store.reads import Reads
+from relay.edges.store.script import Outcome, Run, Script, Write
+from relay.edges.store.writer import Observe, StoreBroken, Writer
+from relay.ports import (
+    Accepted,
+    Attempt,
+    CallbackCame,
+    CallbackDone,
+    CallbackKept,
+    CallbackPostponed,
+    Census,
+    Claim,
+    Claimed,
+    Conflict,
+    Delivery,
+    DeliveryFilter,
+    DeliveryMoved,
+    Event,
+    JobFilter,
+    JobMoved,
+    NewJob,
+    Note,
+    Page,
+    Recorded,
+    Redeliver,
+    Repeat,
+    RequestRefused,
+    Stale,
+    StoreUnavailable,
+    Unknown,
+    Vault,
+)
 
 T = TypeVar("T")
 
+OLDEST_SQLITE = (3, 51, 3)
+"""Earlier ones can lose commits when a checkpoint meets a write (the WAL-reset bug)."""
+READERS = 2
+CHECKPOINT_EVERY = 1.0
+WAL_LIMIT = 64 * 2**20
+"""Bytes of write-ahead log beyond which a checkpoint also cuts the file."""
+SWEEP_BATCH = 200
+
+_FATAL = (apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError)
+_PASSING = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.CantOpenError, apsw.NoMemError, apsw.IOError)
+_FATAL_IO = frozenset(
+    {
+        apsw.SQLITE_IOERR_READ,
+        apsw.SQLITE_IOERR_SHORT_READ,
+        apsw.SQLITE_IOERR_WRITE,
+        apsw.SQLITE_IOERR_FSYNC,
+        apsw.SQLITE_IOERR_DIR_FSYNC,
+        apsw.SQLITE_IOERR_CORRUPTFS,
+        apsw.SQLITE_IOERR_DATA,
+    }
+)
+
+
+class CannotOpen(Exception):
+    """The database cannot be used as it is; the text says why and what to do."""
+
 
 class SqliteStore:
-    """The Store port on one SQLite file."""
+    """The Store port on one SQLite file.
 
-    def __init__(self, path: str, vault: Vault, clock: Callable[[], float], observe: Observe | None) -> None:
+    Listings leave out what is large or secret: jobs come without `result`, deliveries without `target` and with an
+    empty event body.
+    """
+
+    def __init__(
+        self, path: str, vault: Vault, clock: Callable[[], float], observe: Observe | None, patience: float
+    ) -> None:
         self._path = path
-        self._vault = vault
         self._clock = clock
-        self._queries = read_queries("sqlite.sql")
+        self._patience = patience
+        self._queries = Queries("sqlite.sql")
         self._changes = Changes(vault)
+        self._reads = Reads(vault)
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-write")
+        self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
+        self._readers: SimpleQueue[apsw.Connection] = SimpleQueue()
         self._writer = Writer(self._transact, observe)
+        self._held = contextlib.ExitStack()
+        self._unchecked = False
+        self._checkpoints: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
@@ -41,77 +113,295 @@ class SqliteStore:
         *,
         clock: Callable[[], float] = time.time,
         observe: Observe | None = None,
+        patience: float = 5.0,
     ) -> "SqliteStore":
-        """The store in this file, made or brought up to date."""
-        store = cls(path, vault, clock, observe)
-        await store._in_writer(store._connect)
+        """The store in this file, made or brought up to date, for this process alone.
+
+        `patience` is how many seconds a write waits for another program that locks the file. Raises CannotOpen
+        for a file that this process must not use, StoreUnavailable where trying again may help.
+        """
+        store = cls(path, vault, clock, observe, patience)
+        try:
+            await store._in_writer(store._connect)
+        except BaseException:
+            await store._let_go()
+            raise
+        store._checkpoints = asyncio.create_task(store._checkpoint_now_and_then(), name="store-checkpoints")
         return store
 
     async def close(self) -> None:
         """Finish what has come, then let go of the file."""
         await self._writer.close()
-        await self._in_writer(self._db.close)
-        self._writing.shutdown()
+        if self._checkpoints is not None:
+            self._checkpoints.cancel()
+            await asyncio.wait([self._checkpoints])
+        await self._let_go()
 
-    async def accept(self, new: NewJob) -> Any:
-        return await self._write(new)
+    # --- the port: writing ---
 
+    async def accept(self, new: NewJob) -> Accepted | Repeat | Conflict:
+        outcome: Accepted | Repeat | Conflict = await self._write(new)
+        return outcome
+
+    @overload
+    async def record(self, change: JobMoved) -> Recorded | Stale: ...
+    @overload
+    async def record(self, change: CallbackCame) -> CallbackKept | Unknown: ...
+    @overload
+    async def record(self, change: CallbackDone | CallbackPostponed | DeliveryMoved) -> Recorded | Stale: ...
+    @overload
+    async def record(self, change: Redeliver) -> Recorded | Unknown: ...
+    @overload
+    async def record(self, change: RequestRefused) -> Recorded: ...
     async def record(self, change: Any) -> Any:
         return await self._write(change)
 
     async def claim(self, want: Claim) -> Claimed:
-        return await self._write(want)
+        claimed: Claimed = await self._write(want)
+        return claimed
+
+    async def sweep(self, retention: float) -> int:
+        jobs, events = await self._read(self._reads.candidates(self._clock() - retention, SWEEP_BATCH))
+        done: int = await self._write(Sweep(jobs, events, SWEEP_BATCH))
+        return done
+
+    # --- the port: reading ---
 
     async def job(self, job_id: str) -> Job | None:
-        found = await self._in_writer(
-            lambda: self._db.execute(self._queries["job_by_id"], {"id": job_id}).fetchall()
-        )
-        return rows.job(found[0], self._vault, self._clock()) if found else None
+        return await self._read(self._reads.job(job_id, self._clock()))
+
+    async def job_by_request(self, request_id: str) -> Job | None:
+        return await self._read(self._reads.job_by_request(request_id, self._clock()))
+
+    async def job_by_vendor_id(self, connection: str, vendor_job_id: str) -> Job | None:
+        return await self._read(self._reads.job_by_vendor_id(connection, vendor_job_id, self._clock()))
+
+    async def jobs(self, which: JobFilter, limit: int, cursor: str | None) -> Page:
+        return await self._read(self._reads.jobs(which, limit, cursor, self._clock()))
+
+    async def history(self, job_id: str) -> Sequence[Note]:
+        return await self._read(self._reads.history(job_id))
+
+    async def event(self, event_id: str) -> Event | None:
+        return await self._read(self._reads.event(event_id))
+
+    async def deliveries(self, which: DeliveryFilter, limit: int, cursor: str | None) -> Page:
+        return await self._read(self._reads.deliveries(which, limit, cursor, self._clock()))
+
+    async def delivery(self, delivery_id: str) -> Delivery | None:
+        return await self._read(self._reads.delivery(delivery_id, self._clock()))
+
+    async def attempts(self, delivery_id: str) -> Sequence[Attempt]:
+        return await self._read(self._reads.attempts(delivery_id))
+
+    async def census(self) -> Census:
+        return await self._read(self._reads.census(self._clock()))
+
+    async def ping(self) -> None:
+        await self._read(self._reads.ping())
+
+    # --- running scripts ---
 
     async def _write(self, value: Any) -> Any:
         outcome: Outcome = await self._writer.write(self._changes.prepared(value))
         return outcome()
 
-    async def _in_writer(self, act: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writing, act)
-
     async def _transact(self, writes: Sequence[Write]) -> Sequence[Outcome]:
         return await self._in_writer(lambda: self._commit(writes))
 
     def _commit(self, writes: Sequence[Write]) -> Sequence[Outcome]:
-        with _told():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                outcomes = _run(self._db, self._queries, self._changes.run(writes, self._clock()))
-                failpoints.hit("store.before_commit")
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._faults_told(), transaction(self._db):
+            outcomes = self._run(self._db, self._changes.run(writes, self._clock()))
+            failpoints.hit("store.before_commit")
+        self._unchecked = True
         failpoints.hit("store.after_commit")
         return outcomes
 
+    async def _read(self, script: Script[T]) -> T:
+        if self._writer.broken is not None:
+            raise self._writer.broken
+        return await asyncio.get_running_loop().run_in_executor(self._reading, self._read_now, script)
+
+    def _read_now(self, script: Script[T]) -> T:
+        reader = self._readers.get()
+        try:
+            with self._faults_told():
+                return self._run(reader, script)
+        finally:
+            self._readers.put(reader)
+
+    def _run(self, db: apsw.Connection, script: Script[T]) -> T:
+        try:
+            run = next(script)
+            while True:
+                run = script.send(db.execute(self._queries.sql(run), run.given).fetchall())
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    async def _in_writer(self, act: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writing, act)
+
+    @contextmanager
+    def _faults_told(self) -> Iterator[None]:
+        try:
+            yield
+        except _FATAL as error:
+            raise StoreBroken(f"{self._path}: {error}: restore it from a backup") from error
+        except _PASSING as error:
+            if getattr(error, "extendedresult", None) in _FATAL_IO:
+                raise StoreBroken(f"{self._path}: {error}: look at its disk, then start relay again") from error
+            raise StoreUnavailable(f"{self._path}: {_ADVICE.get(type(error), '{}').format(error)}") from error
+
+    # --- opening and closing ---
+
     def _connect(self) -> None:
-        self._db = apsw.Connection(self._path)
-        self._db.set_busy_timeout(5000)
-        self._db.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
-        if not self._db.table_exists("main", "job"):
-            self._db.execute(files("relay.edges.store").joinpath("migrations/sqlite/0001_tables.sql").read_text())
+        _check_library()
+        self._held.enter_context(only_process(self._path))
+        with self._faults_told():
+            self._db = _opened(self._path, self._patience)
+            self._held.callback(self._db.close)
+            migrate_file(self._db, self._path, self._clock())
+            self._void_leases()
+            for _ in range(READERS):
+                self._readers.put(self._reader())
+
+    def _void_leases(self) -> None:
+        now = {"now": self._clock()}
+        with transaction(self._db):
+            for table in QUEUES:
+                self._db.execute(self._queries.sql(Run(f"{table}_void_leases")), now)
+            self._db.execute(self._queries.sql(Run("void_probes")), now)
+
+    def _reader(self) -> apsw.Connection:
+        reader = apsw.Connection(self._path, flags=apsw.SQLITE_OPEN_READONLY)
+        self._held.callback(reader.close)
+        reader.set_busy_timeout(round(self._patience * 1000))
+        reader.execute("PRAGMA query_only = true; PRAGMA wal_autocheckpoint = 0")
+        return reader
+
+    async def _let_go(self) -> None:
+        self._reading.shutdown()
+        await self._in_writer(self._held.close)
+        self._writing.shutdown()
+
+    async def _checkpoint_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_EVERY)
+            if self._unchecked and self._writer.broken is None:
+                await self._in_writer(self._checkpoint)
+
+    def _checkpoint(self) -> None:
+        """Move the log into the file, as far as no reader needs it; one that is too long is cut as well."""
+        self._unchecked = False
+        wal = Path(f"{self._path}-wal")
+        mode = apsw.SQLITE_CHECKPOINT_PASSIVE
+        if wal.exists() and wal.stat().st_size > WAL_LIMIT:
+            mode = apsw.SQLITE_CHECKPOINT_TRUNCATE
+        try:
+            self._db.wal_checkpoint(mode=mode)
+        except apsw.Error:
+            self._unchecked = True  # what ails the file shows at the next commit
+
+
+_ADVICE = {
+    apsw.BusyError: "another program locks it ({}): end that program",
+    apsw.LockedError: "another program locks it ({}): end that program",
+    apsw.FullError: "the disk is full: free some space ({})",
+}
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def transaction(db: apsw.Connection) -> Iterator[None]:
+    """All of it or nothing."""
+    db.execute("BEGIN IMMEDIATE")
     try:
         yield
-    except (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.CantOpenError) as error:
-        raise StoreUnavailable(str(error)) from error
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
 
 
-def _run(db: apsw.Connection, queries: Any, script: Script[T]) -> T:
+def _check_library() -> None:
+    version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if version < OLDEST_SQLITE:
+        raise CannotOpen(
+            f"SQLite {apsw.sqlite_lib_version()} can lose commits: install an apsw that brings "
+            f"{'.'.join(map(str, OLDEST_SQLITE))} or later"
+        )
+
+
+@contextmanager
+def only_process(path: str) -> Iterator[None]:
+    """Hold the database for this process. Raises CannotOpen if another holds it."""
+    lock = f"{path}.lock"
     try:
-        query, given = next(script)
-        while True:
-            query, given = script.send(db.execute(queries[query], given).fetchall())
-    except StopIteration as done:
-        return done.value
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotOpen(
+            f"cannot use {path}: {error.strerror} at {lock}: make its folder, and let this user write there"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotOpen(
+                f"{path} is in use by another relay process, which holds {lock}: stop that one, "
+                "or give this one a database of its own; several at once need PostgreSQL"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _opened(path: str, patience: float) -> apsw.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    db = apsw.Connection(path)
+    db.set_busy_timeout(round(patience * 1000))
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints are timed, apart from commits
+    db.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
+    return db
+
+
+# --- migrations ---
+
+
+def migrations() -> Sequence[tuple[int, str, str]]:
+    """Every migration in order: its number, its file's name, its SQL."""
+    folder = files(__package__).joinpath("migrations", "sqlite")
+    found = sorted((file.name, file.read_text("utf-8")) for file in folder.iterdir() if file.name.endswith(".sql"))
+    return [(int(name.partition("_")[0]), name, text) for name, text in found]
+
+
+def migrate(path: str) -> Sequence[str]:
+    """Bring the database up to date, made if it is not there; the names of the migrations that it took.
+
+    Raises CannotOpen if a relay is running on it, or if it is newer than this relay.
+    """
+    _check_library()
+    with only_process(path), contextlib.closing(_opened(path, 5.0)) as db:
+        return migrate_file(db, path, time.time())
+
+
+def migrate_file(db: apsw.Connection, path: str, now: float) -> Sequence[str]:
+    """All missing migrations in one transaction: a process that dies in the middle leaves none."""
+    known = migrations()
+    newest, *_ = known[-1]
+    with transaction(db):
+        db.execute("CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT, at REAL) STRICT")
+        rows: Any = db.execute("SELECT coalesce(max(number), 0) FROM migration").fetchall()
+        done: int = rows[0][0]
+        if done > newest:
+            raise CannotOpen(
+                f"{path} was last used by a newer relay (its migration {done}; this one knows {newest}): "
+                "start that version again, or restore a backup from before the upgrade"
+            )
+        missing = [migration for migration in known if migration[0] > done]
+        for number, name, text in missing:
+            db.execute(text)
+            db.execute("INSERT INTO migration VALUES (?, ?, ?)", (number, name, now))
+    return [name for _, name, _ in missing]

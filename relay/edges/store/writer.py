@@ -110,7 +110,7 @@ class Writer:
             self._broken = error
             _fail([*group, *self._waiting], error)
             self._waiting.clear()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told to the write that caused it
             await self._without_the_bad_one(group, error)
         else:
             if self._observe is not None:

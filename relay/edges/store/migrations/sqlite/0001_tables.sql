@@ -21,6 +21,7 @@ CREATE TABLE job (
     accepted_at    REAL    NOT NULL
 ) STRICT;
 CREATE INDEX job_due ON job (lane, due) WHERE due IS NOT NULL;
+CREATE INDEX job_overdue ON job (lane, deadline) WHERE due IS NOT NULL;
 CREATE INDEX job_accepted ON job (accepted_at);
 CREATE INDEX job_state ON job (state, connection, accepted_at);
 CREATE INDEX job_vendor_job_id ON job (vendor_job_id) WHERE vendor_job_id IS NOT NULL;
@@ -39,6 +40,12 @@ CREATE TABLE job_spec (
 CREATE TABLE job_picture (
     job     INTEGER PRIMARY KEY,
     picture TEXT NOT NULL
+) STRICT;
+
+-- What came of it, apart because it may be large.
+CREATE TABLE job_result (
+    job    INTEGER PRIMARY KEY,
+    result TEXT NOT NULL
 ) STRICT;
 
 -- The vendor's further ids of a job that has several.
