@@ -5,7 +5,7 @@ import pytest
 from relay.core.egress import EgressPolicy, check_url, forbidden
 
 FORBIDDEN = {
-    "0.0.0.0": "this network",
+    "0.0.0.0": "this network",  # noqa: S104 - a destination here
     "0.1.2.3": "this network",
     "10.0.0.1": "private",
     "10.255.255.255": "private",

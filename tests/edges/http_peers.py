@@ -1,7 +1,7 @@
 """Servers to talk to over loopback: well-behaved ones and all the others."""
 
 import asyncio
-import datetime
+import datetime as dt
 import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -248,14 +248,14 @@ class Authority:
         return context
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
-        end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+        end = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(end - datetime.timedelta(days=60))
+            .not_valid_before(end - dt.timedelta(days=60))
             .not_valid_after(end)
         )
 

@@ -4,6 +4,8 @@ import asyncio
 import gzip
 import json
 import ssl
+import sys
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,32 +27,38 @@ Authenticate = Callable[[Connection], Flow[Credentials]]
 
 
 def anonymous(_connection: Connection) -> Flow[Credentials]:
+    """Authentication without any."""
     yield from ()
     return Credentials()
 
 
 def bearer(_connection: Connection) -> Flow[Credentials]:
+    """Authentication that never changes."""
     yield from ()
     return Credentials(headers={"Authorization": "Bearer canary-token"}, query={"key": "canary-key"})
 
 
 def by_token_fetch(_connection: Connection) -> Flow[Credentials]:
+    """Authentication by a token that is fetched from the vendor."""
     response = yield Request(method="POST", path="/token", form={"secret": "s"}, authenticated=False)
     token = response.json()
     return Credentials(headers={"Authorization": f"Bearer {token['token']}"}, expires_in=token.get("expiresIn"))
 
 
 def never_poll(_connection: Connection, _job: Job) -> Flow[Any]:
+    """What a vendor must have, and these tests do not use."""
     yield from ()
 
 
 def link(base_url: str, authenticate: Authenticate = anonymous, **settings: Any) -> VendorLink:
+    """The connection `acme` to a vendor at this URL."""
     vendor = Vendor(name="v", title="V", options=Options, operations={}, authenticate=authenticate, poll=never_poll)
     connection = Connection(name="acme", vendor="v", base_url=base_url, options=Options())
     return VendorLink(connection=connection, vendor=vendor, **settings)
 
 
 def one(method: str = "GET", path: str = "/x", **rest: Any) -> Flow[Response]:
+    """A flow of one request, which ends in its response."""
     return (yield Request(method=method, path=path, **rest))
 
 
@@ -58,6 +66,7 @@ def one(method: str = "GET", path: str = "/x", **rest: Any) -> Flow[Response]:
 async def driving(
     handler: Handler, *, path: str = "", tls_server: ssl.SSLContext | None = None, **settings: Any
 ) -> AsyncIterator[tuple[VendorDriver, Peer]]:
+    """A vendor, and a driver whose connection `acme` leads to it."""
     async with serving(handler, tls=tls_server) as peer:
         driver = VendorDriver([link(peer.url + path, **settings)])
         try:
@@ -68,6 +77,7 @@ async def driving(
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
+    """A certificate authority of the vendor's own."""
     return Authority(tmp_path)
 
 
@@ -230,8 +240,7 @@ BROKEN = {
 @pytest.mark.parametrize("handler", BROKEN.values(), ids=BROKEN.keys())
 async def test_what_breaks_after_a_connection_is_no_answer(handler: Handler) -> None:
     """Once there was a connection the request may have been taken; the text tells no secret."""
-    settings = {"body_cap": 1_000_000, "authenticate": bearer}
-    async with driving(handler, **settings) as (driver, _):
+    async with driving(handler, body_cap=1_000_000, authenticate=bearer) as (driver, _):
         with pytest.raises(NoAnswer) as caught:
             await driver.run("acme", one("POST", "/x", query={"q": "canary"}))
 
@@ -318,6 +327,49 @@ async def test_a_header_that_http_cannot_carry_is_the_flows_fault() -> None:
     assert ("canary" in str(caught.value), caught.value.sent, peer.calls) == (False, False, [])
 
 
+# What a bomb does to a process shows only in one of its own: this one's peak is already high.
+BOMB_TARGET = """
+import asyncio, re, sys
+from pathlib import Path
+from relay.core.flow import NoAnswer
+from relay.edges.http import VendorDriver
+from tests.edges.test_http_vendors import link, one
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
+
+async def main():
+    driver = VendorDriver([link(sys.argv[1])])
+    async def attempt():
+        try:
+            await driver.run("acme", one())
+        except NoAnswer as error:
+            return str(error)
+    before = peak()
+    said = await attempt()
+    await driver.close()
+    print(peak() - before, said)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_gzip_bomb_does_not_fill_the_memory() -> None:
+    """400 MB packed into 400 KB are left packed beyond the cap: the process grows by a fraction of that."""
+    squeeze = zlib.compressobj(wbits=31)
+    megabyte = bytes(1024 * 1024)
+    bomb = b"".join(squeeze.compress(megabyte) for _ in range(400)) + squeeze.flush()
+    async with serving(replying(answer(200, "content-encoding: gzip", body=bomb))) as peer:
+        program = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", BOMB_TARGET, peer.url, stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await program.communicate()
+    grown, _, said = output.decode().splitlines()[-1].partition(" ")
+
+    assert "larger than" in said
+    assert int(grown) < 60
+
+
 # --- TLS
 
 
@@ -371,11 +423,11 @@ async def test_a_client_certificate_is_shown(authority: Authority) -> None:
     assert response.ok
 
 
-@pytest.mark.parametrize("files", [{"ca_file": "/nowhere/ca.pem"}, {"cert_file": "/nowhere/c.pem"}])
-def test_tls_files_that_cannot_be_used_are_refused_at_once(files: dict[str, str]) -> None:
+@pytest.mark.parametrize("tls", [TlsFiles(ca_file="/nowhere/ca.pem"), TlsFiles(cert_file="/nowhere/c.pem")])
+def test_tls_files_that_cannot_be_used_are_refused_at_once(tls: TlsFiles) -> None:
     """A missing file is an error that names the setting, when the driver is made."""
     with pytest.raises(ValueError, match=r"connections\.acme\.tls: .*No such file"):
-        VendorDriver([link("https://vendor.invalid", tls=TlsFiles(**files))])
+        VendorDriver([link("https://vendor.invalid", tls=tls)])
 
 
 # --- once

@@ -1,10 +1,13 @@
 """What every outgoing exchange shares: sessions without a memory, bodies read to a cap, and words for what failed."""
 
 import asyncio
+import re
 import ssl
+from collections.abc import Mapping
 from typing import Any, Final
 
 import aiohttp
+from yarl import URL
 
 import relay
 
@@ -15,10 +18,23 @@ KEEPALIVE: Final = 4.0
 """Seconds for which an idle connection is used again: less than the 5 s after which many servers drop one. Which
 side was first would be a race, and the loser a request of which nobody knows whether it arrived."""
 
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
 
 def open_session(connector: aiohttp.BaseConnector, **settings: Any) -> aiohttp.ClientSession:
     """A session that keeps no cookies and reads neither proxies nor passwords from the environment."""
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, **settings)
+
+
+def objection(headers: Mapping[str, str]) -> str | None:
+    """Why these headers cannot be sent, None if they can; never quotes a value."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            return f"{name[:100]!r} is no header name"
+        if _CONTROL.search(value):
+            return f"the header {name} holds a control character (a line break at a secret's end?)"
+    return None
 
 
 async def read_to(cap: int, response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
@@ -30,6 +46,11 @@ async def read_to(cap: int, response: aiohttp.ClientResponse) -> tuple[bytes, bo
             response.close()
             return bytes(body[:cap]), False
     return bytes(body), True
+
+
+def place(url: URL) -> str:
+    """What may be shown of a URL: host and port."""
+    return f"{url.raw_host}:{url.port}"
 
 
 def reason(error: BaseException) -> str:
@@ -55,7 +76,7 @@ _WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (aiohttp.InvalidURL, "its URL cannot be used"),
     (aiohttp.ClientOSError, "the connection broke{detail}"),
     (aiohttp.ClientConnectionError, "the connection broke"),
-    (ValueError, "a header or the URL holds what HTTP cannot carry, such as a line break"),
+    (ValueError, "its URL or the method holds what HTTP cannot carry"),
 )
 """From the special to the general: the first that fits."""
 

@@ -14,7 +14,16 @@ from relay import failpoints
 from relay.core.egress import EgressPolicy, check_url
 from relay.core.flow import clean
 from relay.edges.egress import ThreadResolver, guarded_connector
-from relay.edges.http.exchange import CONNECT_TIMEOUT, KEEPALIVE, USER_AGENT, open_session, read_to, reason
+from relay.edges.http.exchange import (
+    CONNECT_TIMEOUT,
+    KEEPALIVE,
+    USER_AGENT,
+    objection,
+    open_session,
+    place,
+    read_to,
+    reason,
+)
 from relay.ports import Answer, Blocked, Clock, NotAnswered, Outbound
 
 BODY_CAP: Final = 64 * 1024
@@ -48,11 +57,15 @@ class WebhookSender:
         An answer that breaks off is none, whatever its status; one that is merely long is cut at 64 KiB.
         """
         url = self._destination(request.url)
+        headers = CIMultiDict({"user-agent": USER_AGENT})
+        headers.update(request.headers)
+        if (fault := objection(headers)) is not None:
+            raise NotAnswered(f"{place(url)}: {fault}")
         failpoints.hit("webhook.before_send")
         try:
-            answer = await self._exchange(url, request)
+            answer = await self._exchange(url, request, headers)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise NotAnswered(f"{url.raw_host}:{url.port}: {reason(error)}") from error
+            raise NotAnswered(f"{place(url)}: {reason(error)}") from error
         failpoints.hit("webhook.after_answer")
         return answer
 
@@ -66,18 +79,15 @@ class WebhookSender:
 
     def _destination(self, text: str) -> URL:
         """The URL as it is to be sent. The policy may be stricter than it was when the URL was accepted."""
-        objection = check_url(text, self._policy)
-        if objection is not None:
-            raise Blocked(f"blocked by egress policy: {_host_of(text)} (URL refused: {objection})")
+        if (fault := check_url(text, self._policy)) is not None:
+            raise Blocked(f"blocked by egress policy: {_host_of(text)} (URL refused: {fault})")
         try:
             return as_given(text)
         except ValueError as error:
             raise NotAnswered(f"{_host_of(text)}: {reason(error)}") from error
 
-    async def _exchange(self, url: URL, request: Outbound) -> Answer:
+    async def _exchange(self, url: URL, request: Outbound, headers: CIMultiDict[str]) -> Answer:
         method = request.method.upper()
-        headers = CIMultiDict({"user-agent": USER_AGENT})
-        headers.update(request.headers)
         timeout = aiohttp.ClientTimeout(total=request.timeout, sock_connect=min(CONNECT_TIMEOUT, request.timeout))
         async with self._session(url).request(
             method,

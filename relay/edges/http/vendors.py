@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import re
 import ssl
 import time
 import traceback
@@ -22,7 +21,16 @@ from yarl import URL
 from relay import failpoints
 from relay.core.flow import Flow, JsonValue, NoAnswer, NotReached, Request, Response, TransportError, clean
 from relay.core.vendor import Connection, Credentials, Vendor
-from relay.edges.http.exchange import CONNECT_TIMEOUT, KEEPALIVE, USER_AGENT, open_session, read_to, reason
+from relay.edges.http.exchange import (
+    CONNECT_TIMEOUT,
+    KEEPALIVE,
+    USER_AGENT,
+    objection,
+    open_session,
+    place,
+    read_to,
+    reason,
+)
 from relay.edges.http.gate import Gate
 from relay.ports import FlowFailed
 
@@ -33,7 +41,6 @@ BODY_CAP: Final = 4 * 1024 * 1024
 AT_ONCE: Final = 100
 """Requests at a time on a connection that sets no `maxConcurrency`."""
 _REPEATED_BY_CLIENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _SEGMENT_UP: Final = frozenset({".", ".."})
 
 log = structlog.get_logger(__name__)
@@ -216,14 +223,14 @@ class _Line:
         headers = CIMultiDict({"accept": "application/json", "user-agent": USER_AGENT} | content_type)
         headers.update(request.headers)
         headers.update(credentials.headers if credentials else {})
-        if any(_CONTROL.search(name + value) for name, value in headers.items()):
-            raise _Unsendable("a header holds a control character (a line break at a secret's end?)")
+        if (fault := objection(headers)) is not None:
+            raise _Unsendable(fault)
         try:
             async with self.gate.passage(self._link.timeout):
                 return await self._send(request, url, headers, body)
         except TimeoutError as error:
             raise NotReached(
-                f"the request to {_place(url)} waited {self._link.timeout:g} s for its turn; "
+                f"the request to {place(url)} waited {self._link.timeout:g} s for its turn; "
                 "the connection's maxConcurrency or requestsPerSecond holds it back"
             ) from error
 
@@ -257,16 +264,16 @@ class _Line:
             )
         failpoints.hit("vendor.after_response")
         if not whole:
-            raise NoAnswer(f"{_place(url)}: its answer is larger than {self._link.body_cap} bytes")
+            raise NoAnswer(f"{place(url)}: its answer is larger than {self._link.body_cap} bytes")
         return Response(status=status, headers=_headers(response), body=content)
 
     def _failure(self, error: Exception, url: URL, connected: bool) -> TransportError:
         """What a failed request means: without a connection nothing can have happened there."""
         if connected:
-            return NoAnswer(f"{_place(url)}: {reason(error)}")
+            return NoAnswer(f"{place(url)}: {reason(error)}")
         if isinstance(error, TimeoutError):
-            return NotReached(f"{_place(url)}: no connection was made in time")
-        return NotReached(f"{_place(url)}: {reason(error)}")
+            return NotReached(f"{place(url)}: no connection was made in time")
+        return NotReached(f"{place(url)}: {reason(error)}")
 
     def _session(self, fresh: bool) -> aiohttp.ClientSession:
         """The connection's session; with `fresh` the one that keeps no connection open."""
@@ -345,10 +352,6 @@ def _headers(response: aiohttp.ClientResponse) -> Mapping[str, str]:
         name, value = name.lower(), clean(value)
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
-
-
-def _place(url: URL) -> str:
-    return f"{url.raw_host}:{url.port}"
 
 
 def _expiry(credentials: Credentials) -> float:
