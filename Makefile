@@ -1,6 +1,6 @@
 # What can be done here, one verb each. Needs Python 3.11 or later; everything else is installed into .venv.
 #
-#   make demo ONCE=1 AMQP=1    one round and out; through a broker (RELAY_AMQP_URL, or a private one)
+#   make demo ONCE=1 AMQP=1    one round and out; through a broker (RELAY_AMQP__URL, or a private one)
 #   make test ARGS="-k NAME"   pytest's own arguments: only those tests, without coverage
 #   make lock UPGRADE=1        with the newest releases that pyproject.toml allows
 
@@ -20,7 +20,7 @@ install: .venv/.installed ## make .venv from the lock, with relay in it
 
 demo: install ## show a job going from request to event
 ifeq ($(AMQP),1)
-	@RELAY_TEST_AMQP_URL="$${RELAY_AMQP_URL:-$$RELAY_TEST_AMQP_URL}" $(WITH_BROKER) $(BIN)/relay demo $(if $(ONCE),--once)
+	@RELAY_TEST_AMQP_URL="$${RELAY_AMQP__URL:-$$RELAY_TEST_AMQP_URL}" $(WITH_BROKER) $(BIN)/relay demo --amqp $(if $(ONCE),--once)
 else
 	@$(BIN)/relay demo $(if $(ONCE),--once)
 endif
