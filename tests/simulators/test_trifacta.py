@@ -143,6 +143,23 @@ async def test_errors_have_the_vendors_form(client: aiohttp.ClientSession, recip
     assert (status, name) == (said, answer["exception"]["name"])
 
 
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b"{", "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b"{}", "application/json", 400),
+        (b'{"wrangledDataset": {"id": 5}}', "text/plain", 415),
+    ],
+)
+async def test_a_request_that_cannot_be_read_is_refused(
+    client: aiohttp.ClientSession, body: bytes, kind: str, status: int
+) -> None:
+    """Broken, incomplete, or of the wrong type."""
+    async with client.post("/v4/jobGroups", data=body, headers={"Content-Type": kind}) as said:
+        assert status == said.status
+
+
 async def test_nobody_in_particular_may_not_ask(server: TrifactaSimulator) -> None:
     """Without credentials 401; with a token configured only that one is let in."""
     server.token = "right"
@@ -287,6 +304,31 @@ async def hooked(client: aiohttp.ClientSession, recipe: int, *hooks: dict[str, A
     """Run a recipe with webhooks; the job's id."""
     _, answer = await run(client, recipe, overrides={"webhooks": list(hooks)})
     return str(answer["id"])
+
+
+async def test_a_cancel_silences_the_webhook(
+    server: TrifactaSimulator, client: aiohttp.ClientSession, receiver: Receiver
+) -> None:
+    """A job that was stopped before its end tells nobody."""
+    server.fates["6"] = Fate(duration=3600.0)
+    job = await hooked(client, 6, receiver.hook())
+    await cancel(client, int(job))
+
+    timer = server.job_groups[job].timer
+    assert timer is not None
+    assert timer.cancelled()
+
+
+async def test_a_webhook_without_a_template_has_no_body(
+    server: TrifactaSimulator, client: aiohttp.ClientSession, receiver: Receiver
+) -> None:
+    """The body is optional."""
+    server.finish(await hooked(client, 5, receiver.hook(body=None, secretKey=None)))
+    await called(server)
+    _, headers, body = receiver.requests[0]
+
+    assert b"" == body
+    assert "X-Webhook-Signature" not in headers
 
 
 @pytest.mark.parametrize("template", ['{"id": "$jobId", "is": "$jobStatus"}', {"id": "$jobId", "is": "$jobStatus"}])

@@ -155,7 +155,8 @@ def relay_webhook(connection: Connection, callback: CallbackAddress) -> dict[str
 def secrets_of(connection: Connection, job: Job, callback: CallbackAddress | None = None) -> list[str]:
     """Every secret that goes out with a run, so that none comes back in the vendor's words."""
     options = options_of(connection)
-    own = [secret.get_secret_value() for secret in (options.token, options.password) if secret is not None]
+    given = [secret.get_secret_value() for secret in (options.token, options.password) if secret is not None]
+    own = [*given, _authorization(options).partition(" ")[2]]
     overrides = job.spec.parameters.get("overrides") or {}
     hooks = [str(hook.get("secretKey") or "") for hook in overrides.get("webhooks") or ()]
     return [*own, *hooks, *((callback.secret, callback.url) if callback else ())]

@@ -1,7 +1,7 @@
 """What Trifacta's answers and callbacks mean.
 
 Job group: https://api.trifacta.com/ee/9.7/index.html#operation/getJobGroup
-Webhooks: https://docs.trifacta.com/display/SS/Create+Flow+Webhook+Task
+Webhooks: the page "Create Flow Webhook Task" in the vendor's documentation
 """
 
 from collections.abc import Iterable, Mapping
@@ -124,17 +124,18 @@ def read_job_group(group: Mapping[str, JsonValue], secrets: Iterable[str] = ()) 
     status = group.get("status")
     if not isinstance(status, str):
         raise Unreadable("the job group has no status")
-    return fact_of(status, group, ref_of(group.get("id"), status), jobs_of(group), secrets)
+    return fact_of(status, group, jobs_of(group), secrets)
 
 
 def fact_of(
     status: str,
     result: Mapping[str, JsonValue],
-    ref: Ref | None,
     jobs: Iterable[Mapping[str, JsonValue]],
     secrets: Iterable[str] = (),
+    ref: Ref | None = None,
 ) -> VendorFact:
-    """The one place where the vendor's word becomes a fact, whoever brought it."""
+    """The one place where the vendor's word becomes a fact, whoever brought it. A callback brings the job's `ref`;
+    a poll has asked by it."""
     match state_of(status):
         case "succeeded":
             return Succeeded(result=result, status=status, ref=ref)
@@ -144,7 +145,7 @@ def fact_of(
             return Canceled(status=status, result=result, ref=ref)
         case "queued" | "running":
             return StillRunning(status=status, progress=progress_of(jobs), ref=ref)
-        case "unknown":
+        case _:
             return StillRunning(status=status, note=unknown_word(status), ref=ref)
 
 
@@ -219,7 +220,7 @@ def read_report(callback: Callback) -> Report | None:
 def read_ended(report: Report, jobs: JsonValue, secrets: Iterable[str] = ()) -> VendorFact:
     """What a report means; `jobs` are the sub-jobs, which tell why a job failed."""
     ref = ref_of(report.job_id, report.status)
-    return fact_of(report.status, report.body, ref, jobs_of(jobs), secrets)
+    return fact_of(report.status, report.body, jobs_of(jobs), secrets, ref)
 
 
 def callback_job_id(callback: Callback) -> str | None:
@@ -232,11 +233,8 @@ def callback_job_id(callback: Callback) -> str | None:
 
 
 def read_object(response: Response) -> dict[str, JsonValue]:
-    """The answer as a JSON object, cleaned. Raises Unreadable for anything else."""
-    try:
-        body = clean(response.json())
-    except RecursionError as error:
-        raise Unreadable("the answer is nested too deeply") from error
+    """The answer as a JSON object. Raises Unreadable for anything else."""
+    body = response.json()
     if not isinstance(body, dict):
         raise Unreadable(f"the answer is JSON, but no object ({type(body).__name__})")
     return body
@@ -252,15 +250,17 @@ def result_of(response: Response) -> JsonValue:
 
 
 def words(response: Response, secrets: Iterable[str] = ()) -> str:
-    """The vendor's error in one line: `{"exception": {"name", "message", "details"}}`, without any of the secrets."""
+    """The vendor's error in one line, without any of the secrets. The error is `{"exception": {"name", "message",
+    "details"}}`; a gateway in front of it may say those at the top."""
     try:
-        exception = read_object(response).get("exception")
+        body = read_object(response)
     except Unreadable:
-        exception = None
-    said = exception if isinstance(exception, dict) else {}
+        body = {}
+    exception = body.get("exception")
+    said = exception if isinstance(exception, dict) else body
     parts = [text for key in ("name", "message", "details") if (text := _text(said.get(key)))]
-    line = hide(": ".join(parts), secrets)
-    return f"Trifacta answered {response.status}" + (f": {shorten(line)}" if line else "")
+    line = shorten(hide(": ".join(parts), secrets))
+    return f"Trifacta answered {response.status}" + (f": {line}" if line else "")
 
 
 def _text(value: JsonValue) -> str:

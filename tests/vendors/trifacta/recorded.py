@@ -334,6 +334,12 @@ RUNS = (
     _run("a run that is refused", RECIPE, REJECTION, Refused(error=REJECTED)),
     _run("a run under bad credentials", RECIPE, DENIAL, Refused(error=DENIED)),
     _run(
+        "a run that a gateway refuses",
+        RECIPE,
+        answer(422, {"message": "not today"}),
+        Refused(error=error(ErrorCode.VENDOR_REJECTED, "Trifacta answered 422: not today", 422)),
+    ),
+    _run(
         "a run too many",
         RECIPE,
         BUSINESS,
@@ -477,6 +483,17 @@ FINDS = (
         facts.PollFailed(error=BROKEN),
     ),
     _find(
+        "an unanswered run, its look-up unreadable",
+        [(posted(RECIPE), TAKEN), (listed(), Response(status=200, headers={"content-type": "text/html"}, body=b"<p>"))],
+        facts.PollFailed(
+            error=JobError(
+                code=ErrorCode.VENDOR_UNAVAILABLE,
+                message="Trifacta's job library tells nothing: the answer is not JSON (text/html, 3 bytes)",
+                retryable=True,
+            )
+        ),
+    ),
+    _find(
         "an unanswered run that is refused now",
         [(posted(RECIPE), REJECTION), (listed(), library())],
         Refused(error=REJECTED),
@@ -504,14 +521,14 @@ LOOKS = (
     _poll(
         "a job that has ended",
         answer(200, GROUP),
-        facts.Succeeded(result=GROUP, status="Complete", ref=ref(status="Complete")),
+        facts.Succeeded(result=GROUP, status="Complete"),
     ),
     _poll(
         "a job at work",
         answer(
             200, {**GROUP, "status": "InProgress", "jobs": {"data": [{"percentComplete": 30}, {"percentComplete": 45}]}}
         ),
-        facts.StillRunning(status="InProgress", progress={"percentComplete": 38}, ref=ref(status="InProgress")),
+        facts.StillRunning(status="InProgress", progress={"percentComplete": 38}),
     ),
     _poll(
         "a job that failed",
@@ -520,7 +537,6 @@ LOOKS = (
             error=WHY,
             status="Failed",
             result={**GROUP, "status": "Failed", "jobs": {"data": JOBS}},
-            ref=ref(status="Failed"),
         ),
     ),
     _poll(
