@@ -1,7 +1,6 @@
 """Where the request is in a message: plain JSON, or CloudEvents 1.0 in structured or binary mode."""
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +59,7 @@ def _data(event: Mapping[str, JsonValue]) -> JsonValue:
         return event["data"]
     try:
         return base64.b64decode(event["data_base64"], validate=True)
-    except (KeyError, TypeError, binascii.Error) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise Misfit("data", "a CloudEvents message needs the request in data") from error
 
 
