@@ -1,0 +1,34 @@
+"""Every route, and the application that they make."""
+
+from aiohttp import web
+
+from relay import __version__
+from relay.edges.web import callbacks, deliveries, health, jobs, vendors
+from relay.edges.web.connection import watched
+from relay.edges.web.doors import Doors
+from relay.edges.web.problems import as_problems
+from relay.edges.web.route import STOPPING, Route, Stopping, bound
+
+ROUTES: tuple[Route, ...] = (
+    *jobs.ROUTES,
+    *deliveries.ROUTES,
+    *vendors.ROUTES,
+    *callbacks.ROUTES,
+    *health.ROUTES,
+)
+
+
+def build_app(doors: Doors) -> web.Application:
+    """The application behind these doors."""
+    app = web.Application(middlewares=[watched, as_problems], client_max_size=doors.max_bytes)
+    app[STOPPING] = Stopping()
+    app.add_routes([bound(route, doors) for route in ROUTES])
+    app.on_response_prepare.append(_sign)
+    return app
+
+
+async def _sign(_: web.Request, answer: web.StreamResponse) -> None:
+    """What goes with every answer."""
+    answer.headers.update(
+        {"Server": f"relay/{__version__}", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+    )

@@ -1,0 +1,42 @@
+"""What the HTTP interface needs of the rest of relay: the composition root fills it in."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from relay.core.vendor import Account, Callback
+from relay.ports import Accepted, Asked, Clock, Repeat, Store, Verdict
+
+Scope: TypeAlias = Literal["read", "submit", "operate"]
+SCOPES: tuple[Scope, ...] = ("read", "submit", "operate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiToken:
+    """A bearer token as configured: its SHA-256 in hex, what it may do, and on which connections (None: all)."""
+
+    name: str
+    sha256: str = field(repr=False)
+    scopes: frozenset[Scope]
+    connections: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doors:
+    """The ways in and what may be looked at.
+
+    `take` raises Refusal and StoreUnavailable, `callback` StoreUnavailable. `readiness` gives the body of /readyz,
+    `metrics` that of /metrics in Prometheus' text format. `wake_announce` is called when a delivery became due.
+    Without `tokens` only this machine is answered. `max_bytes` is the largest body taken.
+    """
+
+    take: Callable[[Asked], Awaitable[Accepted | Repeat]]
+    callback: Callable[[str, Callback], Awaitable[Verdict]]
+    store: Store
+    accounts: Mapping[str, Account]
+    readiness: Callable[[], Awaitable[Mapping[str, Any]]]
+    metrics: Callable[[], Awaitable[bytes]]
+    wake_announce: Callable[[], None]
+    tokens: Sequence[ApiToken] = ()
+    max_bytes: int = 1024 * 1024
+    clock: Clock

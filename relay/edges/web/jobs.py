@@ -1,0 +1,220 @@
+"""Jobs: asking for one, looking at them, canceling one."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+
+import orjson
+import structlog
+from aiohttp import web
+
+from relay.core.cloudevents import STRUCTURED, Misfit, unwrap
+from relay.core.flow import JsonValue
+from relay.core.job import ErrorCode, Job, State
+from relay.edges.web.bodies import read_body
+from relay.edges.web.problems import Wrong, unprocessable
+from relay.edges.web.queries import JobQuery, read_query
+from relay.edges.web.route import READ, STOPPING, SUBMIT, Call, Route, answer
+from relay.edges.web.views import JobPage, JobRow, JobView, job_row, job_view
+from relay.messages import RESULT_CAP, Complaint, JobRequest, Refusal
+from relay.ports import Accepted, Asked, Repeat
+
+log = structlog.get_logger()
+
+LONGEST_WAIT = 60.0
+"""Seconds for which a request may wait for its job's end."""
+
+ID = "[A-Za-z0-9_-]{1,64}"
+_JSON = re.compile(r"application/([\w.-]+\+)?json")
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})")
+
+
+async def submit(call: Call) -> web.Response:
+    """202 for a new job, 200 for a repeat, and for one whose end was waited for."""
+    asked = await _asked(call)
+    outcome = await call.doors.take(asked)
+    return await _taken(call, outcome)
+
+
+async def index(call: Call) -> web.Response:
+    """A page of jobs."""
+    query = read_query(call.request, JobQuery)
+    try:
+        page = await call.doors.store.jobs(query.filter(call.caller.connections), query.limit, query.cursor)
+    except (ValueError, OverflowError) as error:
+        raise _bad_cursor(query.cursor, error) from error
+    return answer(JobPage.model_construct(items=tuple(map(job_row, page.items)), next=page.next))
+
+
+async def show(call: Call) -> web.Response:
+    """One job with its whole history."""
+    return answer(await _view(call, await _job(call)))
+
+
+async def result(call: Call) -> web.Response:
+    """The vendor's last answer alone, however large."""
+    job = await _job(call)
+    if not job.state.terminal:
+        raise Wrong(409, "not_finished", f"{job.id} is {job.state.value}: there is no result yet")
+    return web.Response(body=orjson.dumps(job.result, default=dict), content_type="application/json")
+
+
+async def cancel(call: Call) -> web.Response:
+    """A cancel is a job of its own: 202 and where it is."""
+    job = await _job(call)
+    if job.state.terminal:
+        raise Wrong(409, ErrorCode.ALREADY_FINISHED.value, f"{job.id} has ended: it is {job.state.value}")
+    account = call.doors.accounts.get(job.spec.connection)
+    if account is not None and account.vendor.cancel is None and job.state is not State.ACCEPTED:
+        detail = f"{account.vendor.name} cannot stop a job that it has taken"
+        raise Wrong(422, ErrorCode.UNSUPPORTED_OPERATION.value, detail)
+    outcome = await call.doors.take(
+        Asked(
+            request={"operation": "cancel", "target": {"jobId": job.id}},
+            fallback_id=call.request.headers.get("Idempotency-Key"),
+            traceparent=call.request.headers.get("traceparent"),
+            connections=call.caller.connections,
+        )
+    )
+    log.info("audit.cancel", by=call.caller.name, job=job.id, cancel=outcome.job.id)
+    return await _taken(call, outcome)
+
+
+# --- asking ---
+
+
+async def _asked(call: Call) -> Asked:
+    request = call.request
+    headers = request.headers
+    if not _JSON.fullmatch(request.content_type) or "Content-Type" not in headers:
+        sent = headers.get("Content-Type", "none")
+        detail = f"content type {sent!r} is not taken: send application/json or {STRUCTURED}"
+        raise Wrong(415, ErrorCode.INVALID_REQUEST.value, detail, [Complaint(path="contentType", message=detail)])
+    body = await read_body(request, call.doors.max_bytes)
+    try:
+        found = unwrap(body, request.content_type, headers.get("Content-Encoding"), headers)
+    except Misfit as misfit:
+        raise _misfit(misfit) from misfit
+    return Asked(
+        request=found.request,
+        fallback_id=found.event_id or headers.get("Idempotency-Key"),
+        traceparent=found.traceparent,
+        connections=call.caller.connections,
+    )
+
+
+def _misfit(misfit: Misfit) -> Refusal:
+    status = {"": 400, "contentType": 415, "contentEncoding": 415}.get(misfit.path, 422)
+    return Refusal(ErrorCode.INVALID_REQUEST, [Complaint(path=misfit.path, message=str(misfit))], status=status)
+
+
+async def _taken(call: Call, outcome: Accepted | Repeat) -> web.Response:
+    headers = {"Location": f"/v1/jobs/{outcome.job.id}"}
+    status = 202 if isinstance(outcome, Accepted) else 200
+    seconds = _preferred_wait(call.request)
+    if seconds is None:
+        return answer(job_row(outcome.job), status, headers)
+    job = await _ended(call, outcome.job, seconds)
+    headers["Preference-Applied"] = f"wait={seconds:g}"
+    return answer(await _view(call, job), 200 if job.state.terminal else status, headers)
+
+
+def _preferred_wait(request: web.Request) -> float | None:
+    found = _WAIT.search(",".join(request.headers.getall("Prefer", ())))
+    return min(float(found[1]), LONGEST_WAIT) if found else None
+
+
+async def _ended(call: Call, job: Job, seconds: float) -> Job:
+    """The job once it has ended, or as it is when the time is up, the client gone, or relay is stopping."""
+    loop = asyncio.get_running_loop()
+    until, pause = loop.time() + seconds, 0.02
+    while not job.state.terminal and loop.time() < until and not _given_up(call.request):
+        await asyncio.sleep(min(pause, until - loop.time()))
+        pause = min(pause * 1.5, 1.0)
+        job = await call.doors.store.job(job.id) or job
+    return job
+
+
+def _given_up(request: web.Request) -> bool:
+    return request.app[STOPPING].begun or request.transport is None or request.transport.is_closing()
+
+
+# --- showing ---
+
+
+async def _job(call: Call) -> Job:
+    job_id = call.request.match_info["job_id"]
+    job = await call.doors.store.job(job_id)
+    # Another's job is no other answer than none: ids must not be found out by asking.
+    if job is None or not call.caller.sees(job.spec.connection):
+        raise Wrong(404, ErrorCode.UNKNOWN_JOB.value, f"there is no job {job_id}")
+    return job
+
+
+async def _view(call: Call, job: Job) -> JobView:
+    history = await call.doors.store.history(job.id)
+    return job_view(job, call.doors.accounts.get(job.spec.connection), history, result=_shown_result(job))
+
+
+def _shown_result(job: Job) -> tuple[JsonValue, bool]:
+    """The result and whether it is too large to be shown beside the rest."""
+    too_large = job.result is not None and len(orjson.dumps(job.result, default=dict)) > RESULT_CAP
+    return (None, True) if too_large else (job.result, False)
+
+
+def _bad_cursor(cursor: str | None, error: Exception) -> Exception:
+    return error if cursor is None else unprocessable([Complaint(path="cursor", message=str(error))])
+
+
+_OF_JOB = f"/v1/jobs/{{job_id:{ID}}}"
+_LOCATION: Mapping[int, type[JobRow]] = {202: JobRow, 200: JobRow}
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/v1/jobs",
+        handle=submit,
+        summary="Ask for a job: 202 for a new one, 200 for a repeat. `Prefer: wait=30` waits for its end.",
+        scopes=SUBMIT,
+        body=JobRequest,
+        answers=_LOCATION,
+        problems=(400, 401, 403, 408, 409, 413, 415, 422, 503),
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs",
+        handle=index,
+        summary="List jobs, newest first.",
+        scopes=READ,
+        query=JobQuery,
+        answers={200: JobPage},
+        problems=(401, 403, 422, 503),
+    ),
+    Route(
+        method="GET",
+        path=_OF_JOB,
+        handle=show,
+        summary="One job with its whole history and, while it waits, what for.",
+        scopes=READ,
+        answers={200: JobView},
+        problems=(401, 403, 404, 503),
+    ),
+    Route(
+        method="GET",
+        path=f"{_OF_JOB}/result",
+        handle=result,
+        summary="The vendor's last answer, as JSON.",
+        scopes=READ,
+        answers={200: "The result."},
+        problems=(401, 403, 404, 409, 503),
+    ),
+    Route(
+        method="POST",
+        path=f"{_OF_JOB}/cancel",
+        handle=cancel,
+        summary="Ask for a job's end. The answer is the cancel's own job.",
+        scopes=frozenset({"submit", "operate"}),
+        answers=_LOCATION,
+        problems=(401, 403, 404, 409, 422, 503),
+    ),
+)

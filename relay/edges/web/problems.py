@@ -1,0 +1,101 @@
+"""Whatever goes wrong is told as a problem (RFC 9457) with a code; what is relay's own fault tells no details."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+
+import structlog
+from aiohttp import web
+
+from relay.messages import Complaint, Problem, Refusal
+from relay.ports import StoreUnavailable
+
+log = structlog.get_logger()
+
+RETRY_AFTER = 5
+"""Seconds after which a client may ask again while the store is away."""
+
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+class Wrong(Exception):
+    """A request that is answered with a problem. `headers` go with the answer; `close` ends the connection."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        errors: Sequence[Complaint] = (),
+        *,
+        headers: Mapping[str, str] | None = None,
+        close: bool = False,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        # What concerns no part concerns the whole, so that every problem lists what is wrong.
+        self.errors = tuple(errors) or (Complaint(path="", message=detail),)
+        self.headers = dict(headers or {})
+        self.close = close
+
+
+def unprocessable(errors: Sequence[Complaint]) -> Wrong:
+    """A request whose parts are wrong, each named."""
+    return Wrong(422, "invalid_request", "; ".join(f"{it.path}: {it.message}" for it in errors), errors)
+
+
+@web.middleware
+async def as_problems(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """The handler's answer, or the problem that it raised."""
+    try:
+        return await handler(request)
+    except Wrong as wrong:
+        return _answer(wrong)
+    except Refusal as refusal:
+        return _answer(Wrong(refusal.status, refusal.code.value, str(refusal), refusal.complaints))
+    except StoreUnavailable:
+        detail = "relay's store does not answer now: nothing was recorded, ask again"
+        return _answer(Wrong(503, "store_unavailable", detail, headers={"Retry-After": str(RETRY_AFTER)}))
+    except web.HTTPException as error:
+        return _answer(_of_framework(request, error))
+    except ConnectionError:
+        raise  # the client is gone: there is nobody to tell
+    except Exception:
+        log.exception("http.request_failed", method=request.method, route=_route(request))
+        return _answer(Wrong(500, "internal_error", "a defect in relay: its log has the trace"))
+
+
+def _of_framework(request: web.Request, error: web.HTTPException) -> Wrong:
+    detail = {
+        404: f"there is nothing at {request.path}: GET /docs lists what there is",
+        405: f"{request.method} is not answered here",
+    }.get(error.status, error.reason)
+    allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    return Wrong(error.status, _CODES.get(error.status, "invalid_request"), detail, headers=allow)
+
+
+def _route(request: web.Request) -> str:
+    """The route's pattern: the path itself may hold a callback's token."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unknown"
+
+
+def _answer(wrong: Wrong) -> web.Response:
+    body = Problem(
+        title=HTTPStatus(wrong.status).phrase,
+        status=wrong.status,
+        code=wrong.code,
+        detail=str(wrong),
+        errors=tuple(complaint.wire() for complaint in wrong.errors),
+    )
+    answer = web.Response(
+        body=body.model_dump_json().encode(),
+        status=wrong.status,
+        headers=wrong.headers,
+        content_type="application/problem+json",
+    )
+    if wrong.close:
+        answer.force_close()
+    return answer

@@ -1,0 +1,137 @@
+"""What may stand behind the `?`: one model for each listing, so that a wrong name or value is told by name."""
+
+from datetime import datetime
+from typing import Annotated, Literal, TypeVar
+
+from aiohttp import web
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from relay.core.job import State
+from relay.edges.web.problems import unprocessable
+from relay.messages import Complaint, OperationName, complaints_of
+from relay.ports import DeliveryFilter, DeliveryState, JobFilter
+
+Q = TypeVar("Q", bound=BaseModel)
+
+
+def _plain(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be printable characters only")
+    return text
+
+
+Word = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain)]
+
+
+class Query(BaseModel):
+    """Parameters of a request; unknown ones are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_alias=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class Listing(Query):
+    """What every listing takes."""
+
+    connection: Word | None = None
+    since: AwareDatetime | None = None
+    """RFC 3339: not older than this."""
+    until: AwareDatetime | None = None
+    """RFC 3339: older than this."""
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: Annotated[str, Field(max_length=1000)] | None = None
+    """`next` of the page before."""
+
+
+class JobQuery(Listing):
+    """Which jobs to list."""
+
+    state: State | None = None
+    vendor: Word | None = None
+    operation: OperationName | None = None
+    request_id: Word | None = None
+    vendor_job_id: Word | None = None
+    correlation_id: Word | None = None
+    error_code: Word | None = None
+    metadata: dict[Word, Word] = {}
+    """Given as `metadata.<key>=<value>`."""
+
+    def filter(self, seen: frozenset[str] | None) -> JobFilter:
+        """As the store takes it; `seen` are the connections that the caller may see."""
+        return JobFilter(
+            state=self.state.value if self.state else None,
+            connection=self.connection,
+            vendor=self.vendor,
+            operation=self.operation,
+            request_id=self.request_id,
+            vendor_job_id=self.vendor_job_id,
+            correlation_id=self.correlation_id,
+            error_code=self.error_code,
+            metadata=self.metadata,
+            since=_seconds(self.since),
+            until=_seconds(self.until),
+            connections=seen,
+        )
+
+
+class DeliveryQuery(Listing):
+    """Which deliveries to list."""
+
+    state: DeliveryState | None = None
+    undelivered: bool = False
+    """Every state but `delivered`."""
+    job_id: Word | None = None
+    target: Word | None = None
+    """The host of a URL, or the name of a queue or exchange."""
+    event: Literal["onJobSuccess", "onJobFailure"] | None = None
+
+    def filter(self, seen: frozenset[str] | None) -> DeliveryFilter:
+        """As the store takes it; `seen` are the connections that the caller may see."""
+        return DeliveryFilter(
+            state=self.state,
+            undelivered=self.undelivered,
+            job_id=self.job_id,
+            target=self.target,
+            event=self.event,
+            connection=self.connection,
+            since=_seconds(self.since),
+            until=_seconds(self.until),
+            connections=seen,
+        )
+
+
+class IncludeQuery(Query):
+    """What to add to a delivery."""
+
+    include: Literal["body"] | None = None
+    """`body`: the event itself."""
+
+
+def read_query(request: web.Request, model: type[Q]) -> Q:
+    """The request's parameters. Raises Wrong (422) that names each that is wrong."""
+    given: dict[str, object] = {}
+    metadata: dict[str, str] = {}
+    twice = []
+    for name, value in request.query.items():
+        into: dict[str, object] | dict[str, str] = metadata if name.startswith("metadata.") else given
+        key = name.removeprefix("metadata.")
+        if key in into:
+            twice.append(Complaint(path=name, message="is given more than once"))
+        into[key] = value
+    if twice:
+        raise unprocessable(twice)
+    try:
+        return model.model_validate(given | ({"metadata": metadata} if metadata else {}))
+    except ValidationError as error:
+        raise unprocessable(complaints_of(error, model)) from error
+
+
+def _seconds(at: datetime | None) -> float | None:
+    return None if at is None else at.timestamp()

@@ -1,0 +1,98 @@
+"""The HTTP server: no connection is held open for nothing, and no more than a number of them at once."""
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+
+from relay.edges.web.application import build_app
+from relay.edges.web.connection import Connection, TurnedAway
+from relay.edges.web.doors import Doors
+from relay.edges.web.route import STOPPING
+
+KEEPALIVE: Final = 75.0
+"""Seconds for which a connection may idle between requests: longer than usual proxies keep one."""
+PATIENCE: Final = 30.0
+"""Seconds in which a client must have sent a request's head, and must have taken an answer."""
+MOST_CONNECTIONS: Final = 1000
+LINGER: Final = 5.0
+"""Seconds for which the rest of a refused body is read, so that the client gets to read why it was refused."""
+
+
+class Server:
+    """relay's HTTP interface on a socket. `port` 0 takes a free one."""
+
+    def __init__(
+        self,
+        doors: Doors,
+        host: str,
+        port: int,
+        *,
+        patience: float = PATIENCE,
+        keepalive: float = KEEPALIVE,
+        most_connections: int = MOST_CONNECTIONS,
+        shutdown_timeout: float = 10.0,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._patience = patience
+        self._keepalive = keepalive
+        self._most = most_connections
+        self._connections: set[Connection] = set()
+        self._app = build_app(doors)
+        self._runner = web.AppRunner(
+            self._app,
+            access_log=None,
+            handler_cancellation=False,
+            keepalive_timeout=keepalive,
+            lingering_time=LINGER,
+            auto_decompress=False,
+            shutdown_timeout=shutdown_timeout,
+        )
+        self._listener: asyncio.Server | None = None
+        self._watchdog: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
+    async def start(self) -> None:
+        """Listen. Raises OSError where the address cannot be had."""
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._connect, self._host, self._port, backlog=1024)
+        self._port = self._listener.sockets[0].getsockname()[1]
+        self._watchdog = asyncio.create_task(self._watch(), name="http-watchdog")
+
+    async def stop(self) -> None:
+        """Take no more connections, finish the requests under way, close. Once more, it does nothing."""
+        self._app[STOPPING].begun = True
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        await self._runner.cleanup()
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            await asyncio.wait([self._watchdog])
+            self._watchdog = None
+        for connection in list(self._connections):
+            connection.drop()
+
+    def _connect(self) -> asyncio.Protocol:
+        framework = self._runner.server
+        if framework is None or len(self._connections) >= self._most:
+            return TurnedAway()
+        return Connection(framework(), self._connections, patience=self._patience, keepalive=self._keepalive)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(min(self._patience / 4, 5.0))
+            for connection in list(self._connections):
+                connection.drop_if_overdue()

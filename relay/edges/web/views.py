@@ -1,0 +1,361 @@
+"""How jobs and deliveries look over HTTP: one model each, made from what the store holds, without secrets."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from relay.core.flow import JsonValue
+from relay.core.job import Job, State
+from relay.core.vendor import Account, Operation, Vendor
+from relay.edges.web.redact import redacted, shown_url
+from relay.messages import EventError, Message, Webhook, rfc3339
+from relay.ports import Attempt, Delivery, Note
+
+_WAITS: Mapping[State, str] = {
+    State.ACCEPTED: "its turn on its connection",
+    State.SUBMITTING: "the vendor's answer to the submit",
+    State.UNCERTAIN: "word whether the vendor has taken the submit",
+    State.RUNNING: "the vendor's job to end",
+}
+
+
+class JobRow(Message):
+    """A job in a listing."""
+
+    job_id: str
+    request_id: str
+    connection: str | None
+    vendor: str | None
+    operation: str
+    state: str
+    warnings: bool
+    completed_by: str | None
+    vendor_job_id: str | None
+    vendor_job_ids: tuple[str, ...]
+    vendor_status: str | None
+    vendor_state: str | None
+    waiting_for: str | None = Field(description="While it waits: what for, in words.")
+    attempts: int = Field(description="Submits begun.")
+    error: EventError | None
+    accepted_at: str
+    not_before: str | None
+    deadline_at: str | None
+    submitted_at: str | None
+    finished_at: str | None
+    correlation_id: str | None
+    metadata: dict[str, JsonValue]
+    deliveries: str = Field(description="Where its deliveries are listed.")
+
+
+class JobPage(Message):
+    """A page of jobs, newest first; `next` is the cursor of the following one."""
+
+    items: tuple[JobRow, ...]
+    next: str | None
+
+
+class NoteView(Message):
+    """One line of a job's history."""
+
+    at: str
+    what: str
+    state: str
+    detail: dict[str, JsonValue]
+
+
+class CompletionView(Message):
+    """How the end is learned. `callback`: the vendor was asked to call back."""
+
+    mode: str
+    callback: bool
+    timeout: float
+    poll_interval: float | None
+
+
+class TargetView(Message):
+    """The relay job that a cancel or rerun is about."""
+
+    job_id: str | None
+    request_id: str | None
+
+
+class JobView(JobRow):
+    """A job with all that is known of it; secrets are masked."""
+
+    intent: str
+    cancel_by: str | None = Field(description="The cancel job that asked for its end.")
+    vendor_cancel: str | None
+    polls: int
+    progress: JsonValue
+    parameters: JsonValue
+    target: TargetView | None
+    completion: CompletionView
+    webhooks: tuple[dict[str, JsonValue], ...]
+    traceparent: str | None
+    result: JsonValue
+    result_truncated: bool
+    history: tuple[NoteView, ...]
+
+
+class DeliveryRow(Message):
+    """One event on its way to one target; of a target only its host or queue is shown."""
+
+    id: str
+    job_id: str | None
+    event: Literal["onJobSuccess", "onJobFailure"]
+    event_id: str
+    connection: str | None
+    operation: str | None
+    kind: str
+    target: str
+    name: str | None
+    state: str
+    reason: str | None
+    tries: int = Field(description="Attempts since it was made or redelivered.")
+    attempt_count: int
+    created_at: str
+    next_attempt_at: str | None
+    finished_at: str | None
+
+
+class DeliveryPage(Message):
+    """A page of deliveries, newest first."""
+
+    items: tuple[DeliveryRow, ...]
+    next: str | None
+
+
+class AttemptView(Message):
+    """One try. `duration` is in seconds, `excerpt` the first 4 KiB of a failed answer."""
+
+    number: int
+    at: str
+    duration: float
+    outcome: str
+    status: int | None
+    error: str | None
+    excerpt: str | None
+
+
+class DeliveryView(DeliveryRow):
+    """A delivery with its attempts; `body`, the whole event, only where it was asked for."""
+
+    attempts: tuple[AttemptView, ...]
+    body: JsonValue = None
+
+
+class OperationView(Message):
+    """What can be asked, with the JSON Schema of its parameters."""
+
+    name: str
+    kind: str
+    callback: bool
+    repeatable: bool
+    parameters: dict[str, JsonValue]
+
+
+class VendorView(Message):
+    """A kind of job system, with the JSON Schema of a connection's own settings."""
+
+    name: str
+    title: str
+    cancels: bool
+    operations: tuple[OperationView, ...]
+    settings: dict[str, JsonValue]
+
+
+class VendorPage(Message):
+    """Every vendor."""
+
+    items: tuple[VendorView, ...]
+    next: None = None
+
+
+class ConnectionView(Message):
+    """A configured account, what may be asked of it, and its jobs by state."""
+
+    name: str
+    vendor: str
+    base_url: str
+    operations: tuple[str, ...]
+    jobs: dict[str, int]
+
+
+class ConnectionPage(Message):
+    """Every connection that the caller may see."""
+
+    items: tuple[ConnectionView, ...]
+    next: None = None
+
+
+# --- jobs ---
+
+
+def job_row(job: Job) -> JobRow:
+    """A job for a listing."""
+    return JobRow.model_construct(**_row(job))
+
+
+def job_view(job: Job, account: Account | None, history: Sequence[Note], *, result: tuple[JsonValue, bool]) -> JobView:
+    """A job with its history. `account` tells which of its parameters are secret."""
+    spec, target = job.spec, job.spec.target
+    operation = account.vendor.operations.get(spec.operation) if account else None
+    shown, truncated = result
+    return JobView.model_construct(
+        **_row(job),
+        intent=job.intent.value,
+        cancel_by=job.cancel_by,
+        vendor_cancel=job.vendor_cancel,
+        polls=job.polls,
+        progress=job.progress,
+        parameters=redacted(spec.parameters, _parameters_schema(operation) if operation else {}),
+        target=TargetView(job_id=target.job_id, request_id=target.request_id) if target else None,
+        completion=CompletionView(
+            mode=spec.mode, callback=spec.callback, timeout=spec.timeout, poll_interval=spec.poll_interval
+        ),
+        webhooks=tuple(_webhook(hook) for hook in spec.webhooks),
+        traceparent=spec.traceparent,
+        result=shown,
+        result_truncated=truncated,
+        history=tuple(_note(note) for note in history),
+    )
+
+
+def _row(job: Job) -> dict[str, Any]:
+    spec, error = job.spec, job.error
+    return {
+        "job_id": job.id,
+        "request_id": spec.request_id,
+        "connection": spec.connection or None,
+        "vendor": spec.vendor or None,
+        "operation": spec.operation,
+        "state": job.state.value,
+        "warnings": job.warnings,
+        "completed_by": job.completed_by,
+        "vendor_job_id": job.vendor_job_id,
+        "vendor_job_ids": job.vendor_job_ids,
+        "vendor_status": job.vendor_status,
+        "vendor_state": job.vendor_state,
+        "waiting_for": _waiting_for(job),
+        "attempts": job.attempt,
+        "error": error
+        and EventError.model_construct(
+            code=error.code, message=error.message, retryable=error.retryable, details=dict(error.details)
+        ),
+        "accepted_at": rfc3339(job.accepted_at),
+        "not_before": _time(spec.not_before),
+        "deadline_at": _time(job.deadline_at or None),
+        "submitted_at": _time(job.submitted_at),
+        "finished_at": _time(job.finished_at),
+        "correlation_id": spec.correlation_id,
+        "metadata": dict(spec.metadata),
+        "deliveries": f"/v1/deliveries?jobId={job.id}",
+    }
+
+
+def _waiting_for(job: Job) -> str | None:
+    if job.state.terminal or job.waiting_for is not None:
+        return None if job.state.terminal else job.waiting_for
+    if job.state is State.ACCEPTED and job.spec.not_before is not None:
+        return f"its turn, not before {rfc3339(job.spec.not_before)}"
+    return _WAITS[job.state]
+
+
+def _webhook(wire: Mapping[str, Any]) -> dict[str, JsonValue]:
+    shown: dict[str, JsonValue] = redacted({name: wire[name] for name in wire if name != "url"}, _webhook_schema())
+    return {"url": shown_url(wire["url"]), **shown}
+
+
+def _note(note: Note) -> NoteView:
+    return NoteView.model_construct(at=rfc3339(note.at), what=note.what, state=note.state, detail=dict(note.detail))
+
+
+@functools.cache
+def _webhook_schema() -> dict[str, Any]:
+    return Webhook.model_json_schema()
+
+
+@functools.cache
+def _schema(model: type[Any]) -> dict[str, JsonValue]:
+    schema: dict[str, JsonValue] = model.model_json_schema(by_alias=True)
+    return schema
+
+
+def _parameters_schema(operation: Operation) -> dict[str, JsonValue]:
+    return _schema(operation.parameters)
+
+
+# --- deliveries ---
+
+
+def delivery_row(delivery: Delivery) -> DeliveryRow:
+    """A delivery for a listing."""
+    return DeliveryRow.model_construct(**_delivery(delivery))
+
+
+def delivery_view(delivery: Delivery, attempts: Sequence[Attempt], body: JsonValue) -> DeliveryView:
+    """A delivery with its attempts."""
+    tried = tuple(
+        AttemptView.model_construct(
+            number=each.number,
+            at=rfc3339(each.at),
+            duration=each.duration,
+            outcome=each.outcome,
+            status=each.status,
+            error=each.error,
+            excerpt=each.excerpt,
+        )
+        for each in attempts
+    )
+    return DeliveryView.model_construct(**_delivery(delivery), attempts=tried, body=body)
+
+
+def _delivery(delivery: Delivery) -> dict[str, Any]:
+    event = delivery.event
+    return {
+        "id": delivery.id,
+        "job_id": event.job_id,
+        "event": event.type,
+        "event_id": event.id,
+        "connection": event.connection,
+        "operation": event.operation,
+        "kind": delivery.kind,
+        "target": delivery.host,
+        "name": delivery.name,
+        "state": delivery.state,
+        "reason": delivery.reason,
+        "tries": delivery.tries,
+        "attempt_count": delivery.attempts,
+        "created_at": rfc3339(delivery.created_at),
+        "next_attempt_at": _time(delivery.due_at) if delivery.state == "pending" else None,
+        "finished_at": _time(delivery.finished_at),
+    }
+
+
+def _time(at: float | None) -> str | None:
+    return None if at is None else rfc3339(at)
+
+
+# --- vendors ---
+
+
+def vendor_view(vendor: Vendor) -> VendorView:
+    """A vendor and what it can be asked."""
+    return VendorView(
+        name=vendor.name,
+        title=vendor.title,
+        cancels=vendor.cancel is not None,
+        operations=tuple(
+            OperationView(
+                name=each.name,
+                kind=each.kind,
+                callback=each.callback,
+                repeatable=each.repeatable,
+                parameters=_parameters_schema(each),
+            )
+            for each in vendor.operations.values()
+        ),
+        settings=_schema(vendor.options),
+    )
