@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import structlog
 from prometheus_client import generate_latest
@@ -29,7 +30,7 @@ from relay.edges.web import ApiToken, Doors, Server
 from relay.messages import OPERATIONS, complaints_of
 from relay.metrics import Metrics
 from relay.ports import Claimed, Delivery, StoredCallback, StoreUnavailable
-from relay.settings import Amqp, ConnectionSettings, Settings, SettingsError, Tls, load
+from relay.settings import Amqp, ConnectionSettings, Settings, SettingsError, Tls
 from relay.stages.accept import Accept, ReplyPolicy
 from relay.stages.announce import Announce
 from relay.stages.callbacks import Callbacks
@@ -52,12 +53,15 @@ SWEEP_EVERY = 60.0
 LAG_EVERY = 1.0
 GC_THRESHOLD = 50_000
 
+Reload: TypeAlias = Callable[[], Settings]
+"""Reads the settings anew, for secrets that were replaced in their files."""
+
 
 class Relay:
     """One running relay. Use `async with Relay.opened(settings) as relay`, then `await relay.run()`."""
 
     def __init__(
-        self, settings: Settings, vault: Vault, store: SqliteStore, metrics: Metrics, reload: Callable[[], Settings]
+        self, settings: Settings, vault: Vault, store: SqliteStore, metrics: Metrics, reload: Reload | None
     ) -> None:
         self.settings = settings
         self.store = store
@@ -66,7 +70,7 @@ class Relay:
         self._reload = reload
         self._draining = False
         self.callbacks = Callbacks(vault.derive, settings.http.public_url)
-        self.vendors = VendorDriver(links_of(settings, self.accounts), reread=self._reread)
+        self.vendors = VendorDriver(links_of(settings, self.accounts), reread=self._reread if reload else None)
         policy = EgressPolicy.of(settings.egress.allow, settings.egress.allow_http)
         self.sender = WebhookSender(policy, time.time)
         self._build_stages(policy)
@@ -74,7 +78,7 @@ class Relay:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def opened(cls, settings: Settings, reload: Callable[[], Settings] = load) -> AsyncIterator["Relay"]:
+    async def opened(cls, settings: Settings, reload: Reload | None = None) -> AsyncIterator["Relay"]:
         """A relay on its store. `reload` reads the settings anew. Closes everything that it opened."""
         _refuse_open_house(settings)
         vault = vault_of(settings)
@@ -208,7 +212,11 @@ class Relay:
 
     def _reread(self, name: str) -> Connection:
         """The connection as its settings say now: a secret in a file may have been replaced."""
-        account = account_of(name, self._reload().connections[name])
+        assert self._reload is not None
+        connections = self._reload().connections
+        if name not in connections:
+            return self.accounts[name].connection
+        account = account_of(name, connections[name])
         self.accounts[name] = account
         return account.connection
 
@@ -297,7 +305,7 @@ class Relay:
         logger.info("relay.stopped", unfinished=sum(loop.active for loop in loops))
 
 
-async def serve(settings: Settings, reload: Callable[[], Settings] = load) -> None:
+async def serve(settings: Settings, reload: Reload | None = None) -> None:
     """Run relay until SIGTERM or SIGINT; a second one ends the process at once. `reload` reads the settings anew."""
     log.configure(settings.log.level, settings.log.format)
     failpoints.arm(os.environ.get("RELAY_FAILPOINTS", ""))

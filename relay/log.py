@@ -66,13 +66,15 @@ def _masked(key: str, value: Any) -> Any:
 
 def _json() -> list[structlog.typing.Processor]:
     return [
-        structlog.processors.dict_tracebacks,
+        # Without the frames' local variables: there are secrets among them.
+        structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
         structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event, default=str)),
     ]
 
 
 def _console() -> list[structlog.typing.Processor]:
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
 
 
 class _Bridge(logging.Handler):

@@ -203,7 +203,8 @@ def _postponed(scene: _Scene, fact: facts.Postponed) -> Step:
         return _expired(scene, "failed", fact.reason) if scene.job.looked else _after_last_look(scene, fact.reason)
     state = State.ACCEPTED if scene.job.state is State.SUBMITTING else scene.job.state
     job = replace(scene.job, state=state, waiting_for=fact.reason)
-    return Step(job=job, delay=fact.delay, what="job.postponed", detail={"reason": fact.reason})
+    news = fact.reason != scene.job.waiting_for
+    return Step(job=job, delay=fact.delay, what="job.postponed" if news else None, detail={"reason": fact.reason})
 
 
 def _not_found(scene: _Scene, fact: facts.NotFound) -> Step:

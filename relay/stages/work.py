@@ -24,6 +24,7 @@ from relay.stages.record import Recorder, log_context, rules_of
 log = structlog.get_logger()
 
 MISSING_CONNECTION_DELAY = 30.0
+CANCEL_AGAIN_DELAY = 5.0
 TARGET_BUSY_DELAY = 0.5
 """Seconds until a cancel looks again at a job whose submit is under way."""
 
@@ -99,6 +100,9 @@ class Work:
         except FlowFailed as error:
             log.exception("vendor.flow_failed", **log_context(job), act=name)
             fact = _broken(job, act, error)
+        except Exception as error:
+            log.exception("vendor.act_failed", **log_context(job), act=name)
+            fact = _broken(job, act, FlowFailed(type(error).__name__, sent=True))
         if isinstance(act, Cancel):
             fact = _told(fact)
         self._observe(job, account, name, fact, monotonic() - started)
@@ -139,13 +143,11 @@ class Work:
     # --- canceling a relay job ---
 
     async def _cancel_target(self, job: Job) -> None:
+        """No submit is recorded before: a cancel does no harm when it is sent again."""
         assert job.spec.target is not None
-        begun = await self._recorder.begin(job, self._hold)
-        if begun is None:
-            return
         target = await find_target(self._store, job.spec.target)
-        fact = await self._canceled(begun, target) if target else facts.Refused(error=_unknown_target(job))
-        await self._recorder.learn(begun, fact, "response", heard=False)
+        fact = await self._canceled(job, target) if target else facts.Refused(error=_unknown_target(job))
+        await self._recorder.learn(job, fact, "response", heard=False)
 
     async def _canceled(self, job: Job, target: Job) -> Fact:
         """What becomes of the cancel, given its target as it is now."""
@@ -174,7 +176,7 @@ class Work:
         operation = account.vendor.operations[target.spec.operation]
         told = await self._fact(target, Cancel(), account, operation)
         if not isinstance(told, facts.CancelTold) or told.outcome == "failed":
-            return _not_canceled(job, told)
+            return _not_canceled(told)
         moved = await self._recorder.learn(target, facts.CancelAsked(by=job.id, outcome=told.outcome), "request")
         return _done(moved or target)
 
@@ -187,13 +189,13 @@ def _done(target: Job) -> Fact:
     )
 
 
-def _not_canceled(job: Job, told: Fact) -> Fact:
+def _not_canceled(told: Fact) -> Fact:
     """The vendor did not take the cancel: refused for good, or to be asked again."""
     error = told.details.get("error") if isinstance(told, facts.CancelTold) else None
     if isinstance(error, JobError) and not error.retryable:
         return facts.Refused(error=error)
     message = error.message if isinstance(error, JobError) else "the vendor gave no usable answer"
-    return facts.NotSent(attempt=job.attempt, error=unavailable(message))
+    return facts.Postponed(reason=f"the vendor to take the cancel: {message}", delay=CANCEL_AGAIN_DELAY)
 
 
 def _told(fact: Fact) -> facts.CancelTold:
