@@ -5,17 +5,20 @@ from aiohttp import web
 from relay import __version__
 from relay.edges.web import callbacks, deliveries, health, jobs, vendors
 from relay.edges.web.connection import watched
+from relay.edges.web.documents import document_routes
 from relay.edges.web.doors import Doors
 from relay.edges.web.problems import as_problems
 from relay.edges.web.route import STOPPING, Route, Stopping, bound
 
-ROUTES: tuple[Route, ...] = (
+_NOUNS: tuple[Route, ...] = (
     *jobs.ROUTES,
     *deliveries.ROUTES,
     *vendors.ROUTES,
     *callbacks.ROUTES,
     *health.ROUTES,
 )
+ROUTES = (*_NOUNS, *document_routes(_NOUNS))
+"""Every route."""
 
 
 def build_app(doors: Doors) -> web.Application:

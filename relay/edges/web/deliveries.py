@@ -49,7 +49,7 @@ async def redeliver(call: Call) -> web.Response:
 
 
 async def _delivery(call: Call) -> Delivery:
-    delivery_id = call.request.match_info["delivery_id"]
+    delivery_id = call.request.match_info["id"]
     delivery = await call.doors.store.delivery(delivery_id)
     if delivery is None or not call.caller.sees(delivery.event.connection):
         raise _unknown(delivery_id)
@@ -60,7 +60,7 @@ def _unknown(delivery_id: str) -> Wrong:
     return Wrong(404, "unknown_delivery", f"there is no delivery {delivery_id}")
 
 
-_OF_DELIVERY = "/v1/deliveries/{delivery_id:[A-Za-z0-9_-]{1,100}}"
+_OF_DELIVERY = "/v1/deliveries/{id:[A-Za-z0-9_-]{1,100}}"
 
 ROUTES = (
     Route(

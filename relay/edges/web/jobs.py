@@ -143,7 +143,7 @@ def _given_up(request: web.Request) -> bool:
 
 
 async def _job(call: Call) -> Job:
-    job_id = call.request.match_info["job_id"]
+    job_id = call.request.match_info["jobId"]
     job = await call.doors.store.job(job_id)
     # Another's job is no other answer than none: ids must not be found out by asking.
     if job is None or not call.caller.sees(job.spec.connection):
@@ -166,7 +166,7 @@ def _bad_cursor(cursor: str | None, error: Exception) -> Exception:
     return error if cursor is None else unprocessable([Complaint(path="cursor", message=str(error))])
 
 
-_OF_JOB = f"/v1/jobs/{{job_id:{ID}}}"
+_OF_JOB = f"/v1/jobs/{{jobId:{ID}}}"
 _LOCATION: Mapping[int, type[JobRow]] = {202: JobRow, 200: JobRow}
 
 ROUTES = (
