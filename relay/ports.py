@@ -159,11 +159,12 @@ class Note:
 class LaneMark:
     """How a lane just fared. A failure counts towards closing it (`threshold` in a row); then it stays closed for
     `base` seconds doubling to `cap`, and lets one row through at a time until one succeeds. `pause` closes it for
-    at least that long, whatever the count (Retry-After). A success reopens it gently: twice the rows each time."""
+    at least that long, whatever the count (Retry-After). A success reopens it gently: twice the rows each time.
+    None tells nothing of the lane; if that was its probe, another may go."""
 
     stage: "StageName"
     lane: str
-    ok: bool
+    ok: bool | None
     pause: float | None = None
     threshold: int = 5
     base: float = 1.0

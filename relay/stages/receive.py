@@ -85,7 +85,7 @@ class Receive:
             return
         fact = await self._read(job, account, stored.callback)
         failpoints.hit("receive.before_record")
-        moved = await self._recorder.learn(job, fact, "webhook", consumes=stored.id)
+        moved = await self._recorder.learn(job, fact, "webhook", consumes=stored.id, leased=False)
         failpoints.hit("receive.after_record")
         if moved is None:
             await self._store.record(CallbackDone(callback=stored, note=self._late(job, fact)))
@@ -111,7 +111,9 @@ class Receive:
         log.warning("callback.refused", connection=named.connection, job=named.job_id, reason=why)
         job = await self._store.job(named.job_id)
         if job is not None and job.state is State.RUNNING and not job.nudged:
-            await self._recorder.learn(job, facts.Nudged(reason=f"a callback was refused: {why}"), "webhook")
+            await self._recorder.learn(
+                job, facts.Nudged(reason=f"a callback was refused: {why}"), "webhook", leased=False
+            )
 
     async def _keep(self, named: Named, callback: Callback) -> Verdict:
         reserved = self._loop.reserve(named.connection)

@@ -40,6 +40,8 @@ from relay.stages.loop import Loop
 log = structlog.get_logger()
 
 EXCHANGE_LANE = "amqp"
+LOOK_AGAIN = 5.0
+"""Seconds until a job is looked at again whose last look changed nothing."""
 REPLY_PATIENCE = 300.0
 """Seconds for which a reply queue may be missing before its delivery is given up."""
 
@@ -101,37 +103,44 @@ class Recorder:
         self._events_exchange = events_exchange
         self._troubled: set[str] = set()
 
-    def troubled(self, lane: str) -> None:
-        """The lane was closed, and what comes of it now decides whether it reopens."""
-        self._troubled.add(lane)
-
     async def learn(
-        self, job: Job, fact: Fact, via: CompletedBy, *, consumes: str | None = None, heard: bool = True
+        self,
+        job: Job,
+        fact: Fact,
+        via: CompletedBy,
+        *,
+        consumes: str | None = None,
+        leased: bool = True,
+        heard: bool = True,
     ) -> Job | None:
         """Record the fact; the job as it is now, None where the fact changed nothing.
 
-        `consumes` names the callback that it came from; `heard` says whether it tells how the vendor fares.
+        `consumes` names the callback that it came from; `leased` says whether the caller has the job's lease, and
+        `heard` whether the fact tells how the vendor fares.
         """
+        mark = self._lane_mark(job, fact, heard=heard)
         while True:
             step = self.step(job, fact, via)
             if not step.moved:
                 self._tell_ignored(job, fact, step)
+                if leased and not job.state.terminal:
+                    await self._store.record(JobMoved(job=job, delay=LOOK_AGAIN, lane=mark))
                 return None
-            outcome = await self._commit(
-                job, step, mark=self._lane_mark(job, fact) if heard else None, consumes=consumes
-            )
+            outcome = await self._commit(job, step, mark=mark, consumes=consumes)
             if isinstance(outcome, Recorded):
                 assert outcome.job is not None
                 return outcome.job
             if outcome.job is None:
                 return None
-            job = outcome.job
+            job, mark = outcome.job, None  # what it says of the lane is recorded already
 
     async def begin(self, job: Job, hold: float) -> Job | None:
         """Record that the submit starts; None if somebody else moved the job, and the act is to be dropped."""
         step = self.step(job, facts.SubmitStarted(), "response")
         outcome = await self._commit(job, step, hold=hold)
-        return outcome.job if isinstance(outcome, Recorded) else None
+        if not isinstance(outcome, Recorded) or outcome.job is None:
+            return None
+        return replace(outcome.job, probe=job.probe)
 
     def step(self, job: Job, fact: Fact, via: CompletedBy) -> Step:
         """What the fact makes of the job, now and under its connection's rules."""
@@ -235,10 +244,13 @@ class Recorder:
 
     # --- how the vendor's lane fares ---
 
-    def _lane_mark(self, job: Job, fact: Fact) -> LaneMark | None:
+    def _lane_mark(self, job: Job, fact: Fact, *, heard: bool) -> LaneMark | None:
         """Written only when it changes the lane. One submit of unknown outcome closes it: what comes later waits."""
         lane = job.lane
+        troubled = job.probe or lane in self._troubled
         match fact:
+            case _ if not heard:
+                return LaneMark(stage="work", lane=lane, ok=None) if job.probe else None
             case facts.Unanswered():
                 self._troubled.add(lane)
                 return LaneMark(stage="work", lane=lane, ok=False, threshold=1)
@@ -248,7 +260,7 @@ class Recorder:
             case facts.Refused(error=error) if error.code is ErrorCode.VENDOR_AUTH_FAILED:
                 self._troubled.add(lane)
                 return LaneMark(stage="work", lane=lane, ok=False)
-            case _ if lane in self._troubled:
+            case _ if troubled:
                 self._troubled.discard(lane)
                 return LaneMark(stage="work", lane=lane, ok=True)
         return None

@@ -15,7 +15,7 @@ from relay.core.job import ErrorCode, Job, JobError, State, VendorCancel
 from relay.core.lifecycle import Act, Cancel, Find, Learn, Poll, Rest, Submit, next_act
 from relay.core.vendor import Account, Operation, unavailable
 from relay.metrics import Metrics
-from relay.ports import FlowFailed, JobMoved, Store, Vendors
+from relay.ports import FlowFailed, JobMoved, LaneMark, Store, Vendors
 from relay.stages.accept import find_target
 from relay.stages.callbacks import Callbacks
 from relay.stages.loop import Capacity
@@ -53,14 +53,13 @@ class Work:
 
     async def act(self, job: Job) -> None:
         """Do what is to be done with a job that is leased to this process."""
-        if job.probe:
-            self._recorder.troubled(job.lane)
         account = self._accounts.get(job.spec.connection)
         act = next_act(job, rules_of(account, job))
         if isinstance(act, Learn):
             await self._recorder.learn(job, act.fact, "response", heard=False)
         elif isinstance(act, Rest):
-            await self._store.record(JobMoved(job=job))
+            quiet = LaneMark(stage="work", lane=job.lane, ok=None) if job.probe else None
+            await self._store.record(JobMoved(job=job, lane=quiet))
         elif isinstance(act, Submit) and job.spec.target is not None and job.spec.operation == "cancel":
             await self._cancel_target(job)
         elif account is None:
@@ -163,7 +162,7 @@ class Work:
         return await self._canceled_at_vendor(job, target)
 
     async def _canceled_unsent(self, job: Job, target: Job) -> Fact:
-        moved = await self._recorder.learn(target, facts.CancelAsked(by=job.id), "request")
+        moved = await self._recorder.learn(target, facts.CancelAsked(by=job.id), "request", leased=False, heard=False)
         if moved is not None and moved.state is State.CANCELED:
             return _done(moved)
         return facts.Postponed(reason=f"{target.id}, which has just moved on", delay=0.0)
@@ -177,7 +176,8 @@ class Work:
         told = await self._fact(target, Cancel(), account, operation)
         if not isinstance(told, facts.CancelTold) or told.outcome == "failed":
             return _not_canceled(told)
-        moved = await self._recorder.learn(target, facts.CancelAsked(by=job.id, outcome=told.outcome), "request")
+        asked = facts.CancelAsked(by=job.id, outcome=told.outcome)
+        moved = await self._recorder.learn(target, asked, "request", leased=False, heard=False)
         return _done(moved or target)
 
 

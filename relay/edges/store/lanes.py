@@ -46,6 +46,8 @@ class Lane:
 
     def marked(self, mark: LaneMark, now: float) -> "Lane":
         """The lane after one act in it; a plain `Lane()` is healthy."""
+        if mark.ok is None:
+            return replace(self, closed_until=now) if self.slots == 1 else self
         lane = self._succeeded() if mark.ok else self._failed(mark, now)
         return lane if mark.pause is None else lane._closed(now + mark.pause)
 
