@@ -135,6 +135,24 @@ async def test_who_gives_up_takes_nobodys_place(admitted: bool) -> None:
     assert waiting.cancelled()
 
 
+async def test_who_gave_up_just_now_is_passed_over() -> None:
+    """A place that becomes free goes to the next who still waits."""
+    gate = Gate(1)
+    inside = asyncio.Event()
+
+    async def wait() -> None:
+        async with gate.passage(60):
+            inside.set()
+
+    async with gate.passage(60):
+        quitter, waiting = asyncio.create_task(wait()), asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        quitter.cancel()
+    await waiting
+
+    assert (True, True) == (quitter.cancelled(), inside.is_set())
+
+
 async def test_who_gives_up_uses_up_no_turn() -> None:
     """A request that lost patience while waiting for the rate does not delay the next."""
     clock = Clock()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from relay import failpoints
 from relay.core.egress import EgressPolicy
 from relay.edges.http import WebhookSender
 from relay.ports import NotAnswered, Outbound
@@ -150,7 +151,8 @@ def http_date(offset: float) -> str:
         (" 0 ", 0.0),
         (http_date(90), 90.0),
         (http_date(-90), 0.0),
-        ("Fri, 31 Dec 1999 23:59:59", 0.0),
+        (http_date(90).removesuffix(" GMT"), 90.0),
+        ("Fri, 31 Dec 1999 23:59:59 -0000", 0.0),
         ("-5", None),
         ("1.5", None),
         ("soon", None),
@@ -166,6 +168,17 @@ async def test_retry_after_is_read_as_seconds(text: str, expected: float | None)
         actual = (await sender.send(outbound(peer.url))).retry_after
 
     assert expected == actual
+
+
+@pytest.mark.parametrize(("place", "arrived"), [("webhook.before_send", 0), ("webhook.after_answer", 1)])
+async def test_the_sender_can_be_made_to_fail_around_the_request(place: str, arrived: int) -> None:
+    """The failpoints stand right before the request and right after its answer."""
+    failpoints.arm(f"{place}:error")
+    async with sending(replying(peers.OK)) as (sender, peer):
+        with pytest.raises(failpoints.Tripped):
+            await sender.send(outbound(peer.url))
+
+    assert len(peer.calls) == arrived
 
 
 # --- what can go wrong

@@ -15,6 +15,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from relay import failpoints
 from relay.core.flow import Flow, NoAnswer, NotReached, Request, Response, TransportError
 from relay.core.job import Job
 from relay.core.vendor import Connection, Credentials, Options, Vendor
@@ -273,6 +274,18 @@ async def test_a_body_as_long_as_the_cap_is_whole() -> None:
     assert len(response.body) == 1000
 
 
+async def test_a_proxy_that_does_not_connect_is_not_reached() -> None:
+    """Where the proxy refuses the tunnel the vendor has heard nothing; the proxy's password is not told."""
+    async with serving(replying(answer(502))) as proxy:
+        through = proxy.url.replace("http://", "http://me:canary@")
+        driver = VendorDriver([link("https://vendor.invalid", proxy=through)])
+        with pytest.raises(NotReached, match=r"^vendor\.invalid:443: the proxy refused to connect: status 502$"):
+            await driver.run("acme", one("POST"))
+        await driver.close()
+
+    assert proxy.lines == ["CONNECT vendor.invalid:443"]
+
+
 async def test_a_refused_connection_is_not_reached() -> None:
     """Where nobody listens nothing can have happened."""
     driver = VendorDriver([link(f"http://127.0.0.1:{await peers.refused_port()}")])
@@ -522,6 +535,33 @@ async def test_a_request_that_was_not_reached_did_not_leave() -> None:
     await driver.close()
 
     assert not caught.value.sent
+
+
+async def test_a_request_without_an_answer_may_have_left() -> None:
+    """After a NoAnswer that the flow caught, its defect counts as something sent."""
+
+    def defective() -> Flow[None]:
+        try:
+            yield Request(method="GET", path="/x")
+        except NoAnswer:
+            raise KeyError from None
+
+    async with driving(peers.reset) as (driver, _):
+        with pytest.raises(FlowFailed) as caught:
+            await driver.run("acme", defective())
+
+    assert caught.value.sent
+
+
+@pytest.mark.parametrize(("place", "arrived"), [("vendor.before_request", 0), ("vendor.after_response", 1)])
+async def test_the_driver_can_be_made_to_fail_around_the_request(place: str, arrived: int) -> None:
+    """The failpoints stand right before the request and right after its response."""
+    failpoints.arm(f"{place}:error")
+    async with driving(replying(peers.OK)) as (driver, peer):
+        with pytest.raises(failpoints.Tripped):
+            await driver.run("acme", one())
+
+    assert len(peer.calls) == arrived
 
 
 async def test_a_canceled_run_closes_its_flow() -> None:

@@ -1,5 +1,6 @@
 """To receivers' URLs: one request, one answer, through the egress guard."""
 
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Final
@@ -136,7 +137,10 @@ def _retry_after(text: str, clock: Clock) -> float | None:
     if text.isascii() and text.isdigit() and len(text) < 10:
         return float(text)
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - clock())
+        when = parsedate_to_datetime(text)
+        if when.tzinfo is None:  # HTTP's dates are in GMT, said or not
+            when = when.replace(tzinfo=UTC)
+        return max(0.0, when.timestamp() - clock())
     except (ValueError, OverflowError):
         return None
 
