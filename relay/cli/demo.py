@@ -104,10 +104,11 @@ SCENES: Sequence[Scene] = (
 
 @dataclass(slots=True)
 class Seen:
-    """What came out, by request id: the ids of the events, at the receiver and on the queue."""
+    """What came out, by request id: the ids of the events, at the receiver and on the queue; and each job's state."""
 
     at_receiver: dict[str, list[str]] = field(default_factory=dict)
     on_queue: dict[str, list[str]] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
     unverified: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -243,6 +244,7 @@ class Demo:
             return False
         finally:
             watching.cancel()
+        await self._tell_moves(session)
         return True
 
     async def _ask(
@@ -275,15 +277,17 @@ class Demo:
                 state = next((job["state"] for job in await self._jobs(session, requestId=request_id)), None)
 
     async def _watch(self, session: aiohttp.ClientSession) -> None:
-        """Tell each job's moves as the API shows them."""
-        last: dict[str, str] = {}
         while True:
-            for job in await self._jobs(session):
-                if last.get(job["requestId"]) != job["state"]:
-                    last[job["requestId"]] = job["state"]
-                    vendor = f"vendor job {job['vendorJobId']}" if job.get("vendorJobId") else ""
-                    self._tell(job["requestId"], job["state"], vendor)
+            await self._tell_moves(session)
             await asyncio.sleep(0.05)
+
+    async def _tell_moves(self, session: aiohttp.ClientSession) -> None:
+        """Tell what has moved, as the API shows it."""
+        for job in reversed(await self._jobs(session)):
+            if self.seen.states.get(job["requestId"]) != job["state"]:
+                self.seen.states[job["requestId"]] = job["state"]
+                vendor = f"vendor job {job['vendorJobId']}" if job.get("vendorJobId") else ""
+                self._tell(job["requestId"], job["state"], vendor)
 
     async def _jobs(self, session: aiohttp.ClientSession, **query: str) -> list[dict[str, Any]]:
         async with session.get("/v1/jobs", params=query) as response:
