@@ -221,6 +221,15 @@ async def test_a_path_never_leads_away_from_the_base_url(path: str) -> None:
         assert (caught.value.sent, peer.calls) == (False, [])
 
 
+async def test_a_body_that_is_no_json_is_the_flows_fault() -> None:
+    """What cannot be written as JSON is not sent, and not quoted."""
+    async with driving(replying(peers.OK)) as (driver, peer):
+        with pytest.raises(FlowFailed, match="cannot be written as JSON") as caught:
+            await driver.run("acme", one("POST", json={"canary": "\ud800"}))
+
+    assert ([], False) == (peer.calls, "canary" in str(caught.value))
+
+
 # --- what can go wrong
 
 
@@ -784,6 +793,26 @@ async def test_no_more_requests_than_allowed_are_under_way() -> None:
         await asyncio.gather(*(driver.run("acme", one()) for _ in range(12)))
 
     assert most == 3
+
+
+async def test_replicas_share_a_connections_limits() -> None:
+    """With two replicas one request at a time is left of two."""
+    under_way, most = 0, 0
+
+    async def handle(call: Call) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        under_way -= 1
+        await call.write(peers.OK)
+
+    async with driving(handle, max_concurrency=2) as (driver, _):
+        driver.share(2)
+        await asyncio.gather(*(driver.run("acme", one()) for _ in range(4)))
+
+    assert most == 1
 
 
 async def test_waiting_for_ones_turn_is_not_being_sent() -> None:
