@@ -191,7 +191,8 @@ class Changes:
             yield from _write_history((key, change.note) for key, change in changes)
             woken = yield from _settle_callbacks(changes, now)
             held = yield from self._end(winners, now)
-            yield from _mark_lanes([change.lane for _, change in changes], now)
+        # How a lane fared is true also where the row has moved on meanwhile.
+        yield from _mark_lanes([write.value.lane for write in writes], now)
         stale = (yield Run("jobs_by_id", {"rows": dumps(lost)})) if lost else ()
         now_is = {row[1]: row for row in stale}
         outcomes: list[Outcome] = []
@@ -278,7 +279,7 @@ class Changes:
         tried = [rows.attempt(won[it.delivery.id], it.attempt) for it in changes if it.attempt is not None]
         if tried:
             yield Run("write_attempts", {"rows": array(tried)})
-        yield from _mark_lanes([change.lane for change in changes], now)
+        yield from _mark_lanes([write.value.lane for write in writes], now)
         return [Recorded if write.value.delivery.id in won else Stale for write in writes]
 
     def _redeliver(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
