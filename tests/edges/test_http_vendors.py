@@ -546,6 +546,18 @@ async def test_a_request_that_was_not_reached_did_not_leave() -> None:
     assert not caught.value.sent
 
 
+async def test_what_fails_after_an_answered_request_may_have_had_its_effect() -> None:
+    """A flow whose second request goes nowhere is not one that sent nothing."""
+
+    def two() -> Flow[None]:
+        yield Request(method="POST", path="/x")
+        raise NotReached("the second one goes nowhere")
+
+    async with driving(answer()) as (driver, _):
+        with pytest.raises(NoAnswer):
+            await driver.run("acme", two())
+
+
 async def test_a_request_without_an_answer_may_have_left() -> None:
     """After a NoAnswer that the flow caught, its defect counts as something sent."""
 

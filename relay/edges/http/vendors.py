@@ -115,6 +115,10 @@ async def _drive(connection: str, flow: Flow[T], answer: _Exchange) -> T:
                 request = step()
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
+            except NotReached as error:
+                if sent:  # this request went nowhere, but one before it did arrive
+                    raise NoAnswer(str(error)) from error
+                raise
             except TransportError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a flow's defect is, it must not end relay
