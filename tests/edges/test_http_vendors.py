@@ -553,7 +553,7 @@ async def test_what_fails_after_an_answered_request_may_have_had_its_effect() ->
         yield Request(method="POST", path="/x")
         raise NotReached("the second one goes nowhere")
 
-    async with driving(answer()) as (driver, _):
+    async with driving(peers.replying(peers.OK)) as (driver, _):
         with pytest.raises(NoAnswer):
             await driver.run("acme", two())
 
