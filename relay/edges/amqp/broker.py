@@ -3,8 +3,7 @@
 import asyncio
 import random
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +11,7 @@ import structlog
 from aiormq.abc import AbstractConnection
 
 from relay.edges.amqp.consume import Consumer, ConsumerState
-from relay.edges.amqp.link import TROUBLE, Backoff, Link
+from relay.edges.amqp.link import Backoff, Link, forgiven, heed_cancel
 from relay.edges.amqp.publish import Publisher
 from relay.edges.amqp.topology import RPC_TIMEOUT, Topology, TopologyError, establish, unread
 from relay.ports import Clock, Intake
@@ -147,14 +146,18 @@ class Broker:
 
     async def _look_at_events(self, connection: AbstractConnection) -> None:
         while (queue := self._topology.events_queue) is not None:
-            with suppress(*TROUBLE):
+            with forgiven():
                 channel = await connection.channel(publisher_confirms=False, timeout=RPC_TIMEOUT)
                 self._unread_events = await unread(channel, queue)
                 await channel.close()
+            heed_cancel()
             await asyncio.sleep(self._look_every)
 
 
-async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel them until they end: `wait_for` of Python 3.11, which the library uses, may swallow a cancellation."""
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=1.0)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
@@ -13,7 +12,7 @@ from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from pamqp.commands import Basic
 
 from relay import failpoints
-from relay.edges.amqp.link import CLOSE_TIMEOUT, TROUBLE, Backoff, Lost, ended
+from relay.edges.amqp.link import CLOSE_TIMEOUT, TROUBLE, Backoff, Lost, close, ended, forgiven, heed_cancel
 from relay.edges.amqp.publish import Publisher
 from relay.edges.amqp.tolerant import Unreadable, unreadable
 from relay.edges.amqp.topology import RPC_TIMEOUT, Topology, said
@@ -36,6 +35,8 @@ message ends the channel then takes no neighbours with it into the delivery limi
 
 FRUITFUL: Final = 100
 """Acknowledgements after which they are taken many at a time again."""
+
+ENOUGH: Final = "messages are taken many at a time again"
 
 ERRORS_SIZE: Final = 16 * 1024
 """Bytes that the errors of a dead letter may take in its headers, which travel in one frame."""
@@ -106,7 +107,8 @@ class Subscription:
         self._idle = asyncio.Event()
         self._finished = asyncio.Event()
         self._flushing = asyncio.Lock()
-        self._tasks: tuple[asyncio.Task[str], ...] = ()
+        self._closed = asyncio.create_task(ended(channel))
+        self._acknowledging = asyncio.create_task(self._acknowledge())
         self._canceled: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._consumer_tag = ""
         self._idle.set()
@@ -125,13 +127,12 @@ class Subscription:
         """Begin to consume."""
         await self._channel.basic_qos(prefetch_count=self._prefetch, timeout=RPC_TIMEOUT)
         self._channel.on_consumer_cancel_callbacks.add(self._on_cancel)
-        self._tasks = asyncio.create_task(ended(self._channel)), asyncio.create_task(self._acknowledge())
         consuming = await self._channel.basic_consume(self._queue, self._on_message, timeout=RPC_TIMEOUT)
         self._consumer_tag = consuming.consumer_tag or ""
 
     async def ended(self, timeout: float) -> str | None:
         """Wait for its end, at most so long. Why it ended; None: it goes on."""
-        waits = {*self._tasks, self._canceled}
+        waits = {self._closed, self._acknowledging, self._canceled}
         done, _ = await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         for end in done:
             if end.cancelled():
@@ -146,21 +147,22 @@ class Subscription:
 
     async def drain(self) -> None:
         """Take no more; return when what was taken is handled and acknowledged, or the channel is gone."""
-        with suppress(*TROUBLE):
+        with forgiven():
             await self._channel.basic_cancel(self._consumer_tag, timeout=RPC_TIMEOUT)
             idle = asyncio.create_task(self._idle.wait())
-            await asyncio.wait({idle, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
-            idle.cancel()
+            try:
+                await asyncio.wait({idle, self._closed}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                idle.cancel()
             await self.flush()
 
     async def close(self) -> None:
         """Close the channel. What is still being handled is cancelled and comes again."""
-        with suppress(*TROUBLE):
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._channel.close()
-        for task in self._tasks:
+        await close(self._channel)
+        tasks = self._closed, self._acknowledging
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _on_message(self, message: DeliveredMessage) -> None:
         tag = message.delivery_tag
@@ -186,7 +188,7 @@ class Subscription:
             await self._finished.wait()
             self._finished.clear()
             await self._flush()
-        return "enough"
+        return ENOUGH
 
     async def _flush(self, *, everything: bool = False) -> None:
         async with self._flushing:
@@ -292,6 +294,8 @@ class Consumer:
             if stands_still and await self._store_trouble() is None:
                 return f"no progress for {self._stall_after:g} s though the store answers"
             seen = subscription.acknowledged
+        if reason == ENOUGH:
+            await subscription.drain()
         return reason
 
     async def _handle(self, message: DeliveredMessage) -> None:
@@ -323,6 +327,7 @@ class Consumer:
             try:
                 return await step()
             except Exception as error:  # noqa: BLE001 - the top-level guard of everything that handles a message
+                heed_cancel()
                 delay = self._backoff.delay(failures)
                 words = str(error) if isinstance(error, NotDelivered) else None
                 log.warning(event, error=type(error).__name__, reason=words, tries=failures + 1, delay=round(delay, 3))

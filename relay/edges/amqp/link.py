@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -15,6 +15,7 @@ from aiormq.exceptions import AMQPError, AuthenticationError, ConnectionClosed, 
 from yarl import URL
 
 from relay.edges.amqp.topology import TopologyError, said
+from relay.ports import BrokerAway, NotDelivered
 
 log = structlog.get_logger()
 
@@ -29,8 +30,47 @@ TROUBLE: Final = (AMQPError, OSError, TimeoutError, RuntimeError)
 """What the client library raises when a connection or channel is in trouble."""
 
 
-class Lost(Exception):
+class Lost(NotDelivered):
     """The connection, or the channel, is gone. The text says why."""
+
+
+@contextmanager
+def lost_not_canceled() -> Iterator[None]:
+    """The library cancels who waits on a connection that it gives up: unless our task was canceled, that is Lost."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise Lost("the connection ended") from None
+
+
+@contextmanager
+def forgiven() -> Iterator[None]:
+    """Go on after whatever trouble there is with a connection or channel."""
+    try:
+        with lost_not_canceled():
+            yield
+    except (*TROUBLE, Lost):
+        heed_cancel()
+
+
+def heed_cancel() -> None:
+    """Raise the CancelledError that the library has swallowed or made another error of, if our task was canceled."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+async def close(thing: AbstractChannel | AbstractConnection | aio_pika.abc.AbstractConnection) -> None:
+    """Close it, or give up after some seconds; whatever ails it is no longer of interest."""
+    closing = asyncio.ensure_future(thing.close())
+    try:
+        await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
+    finally:
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +109,6 @@ class Link:
         self._backoff = backoff
         self._tls = tls
         self._timeout = connect_timeout
-        self._connection: AbstractConnection | None = None
-
-    @property
-    def connection(self) -> AbstractConnection | None:
-        """The connection, while there is one."""
-        return self._connection if self._connection is not None and not self._connection.is_closed else None
 
     async def keep(self, session: Callable[[AbstractConnection], Awaitable[None]]) -> NoReturn:
         """Connect and run the session, again and again until cancelled. Raises TopologyError while not `proven`."""
@@ -83,56 +117,57 @@ class Link:
         while True:
             began = loop.time()
             try:
-                await self._once(session)
+                async with self.opened() as connection:
+                    await session(connection)
             except TopologyError as error:
                 if not self.proven:
                     raise
                 self._note(str(error))
-            except (*TROUBLE, Lost) as error:
+            except (*TROUBLE, NotDelivered) as error:
                 self._note(self._in_words(error))
+            heed_cancel()
             if loop.time() - began > self._backoff.cap:
                 failures = 0
             delay = self._backoff.delay(failures)
             failures += 1
-            log.info("amqp.reconnecting", link=self.name, reason=self.last_error, delay=round(delay, 3))
+            log.warning("amqp.lost", link=self.name, reason=self.last_error, again_in=round(delay, 3))
             await asyncio.sleep(delay)
 
-    async def _once(self, session: Callable[[AbstractConnection], Awaitable[None]]) -> None:
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[AbstractConnection]:
+        """One connection, closed in the end. Raises BrokerAway if no node can be reached, TopologyError if one
+        refuses us, and Lost if it ends meanwhile."""
         opened = await self._connect()
-        transport = opened.transport
-        if transport is None:
-            raise Lost("the connection was closed while it was opened")
-        self._connection = transport.connection
-        self.connects += 1
         try:
-            await session(self._connection)
+            if opened.transport is None:
+                raise Lost("the connection was closed while it was opened")
+            self.connects += 1
+            with lost_not_canceled():
+                yield opened.transport.connection
         finally:
-            self._connection = None
-            log.warning("amqp.lost", link=self.name)
-            with suppress(*TROUBLE, asyncio.CancelledError):
-                async with asyncio.timeout(CLOSE_TIMEOUT):
-                    await opened.close()
+            await close(opened)
 
     async def _connect(self) -> aio_pika.abc.AbstractConnection:
         """The first node that takes us. The next time it begins with that one."""
-        trouble: BaseException = Lost("no node is configured: set amqp.url")
+        trouble = "no node is configured, set amqp.url"
         for node in list(self._nodes):
             try:
-                async with asyncio.timeout(self._timeout):
-                    opened = await aio_pika.connect(node, ssl_context=self._tls)
+                with lost_not_canceled():
+                    async with asyncio.timeout(self._timeout):
+                        opened = await aio_pika.connect(node, ssl_context=self._tls)
             except TROUBLE as error:
                 if _refuses(error):
                     raise TopologyError(
                         f"The broker at {shown(node)} refuses relay: {self._in_words(error)}. Check user, password "
                         f"and virtual host in amqp.url, and the user's permission for the virtual host."
                     ) from error
-                log.warning("amqp.unreachable", link=self.name, node=shown(node), error=self._in_words(error))
+                trouble = f"{shown(node)}: {self._in_words(error)}"
+                log.warning("amqp.unreachable", link=self.name, node=shown(node), reason=self._in_words(error))
                 self._nodes.append(self._nodes.pop(0))
-                trouble = error
             else:
                 log.info("amqp.connected", link=self.name, node=shown(node))
                 return opened
-        raise trouble
+        raise BrokerAway(f"No broker can be reached; the last one tried was {trouble}")
 
     def _note(self, words: str) -> None:
         self.last_error = words

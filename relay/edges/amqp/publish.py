@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from typing import Any, Final, Literal, TypeAlias
 
 import structlog
@@ -11,7 +10,7 @@ from aiormq.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
 from pamqp.commands import Basic
 
 from relay import failpoints
-from relay.edges.amqp.link import TROUBLE, Link, Lost, blocked, ended
+from relay.edges.amqp.link import TROUBLE, Link, Lost, blocked, close, ended, lost_not_canceled
 from relay.edges.amqp.tolerant import raw_properties
 from relay.edges.amqp.topology import said
 from relay.edges.amqp.verbatim import copy
@@ -76,7 +75,7 @@ class Publisher:
 
     async def serve(self, connection: AbstractConnection) -> None:
         """Publish on this connection until it ends; raises Lost."""
-        self._connection = connection
+        self.use(connection)
         self.on_ready()
         try:
             raise Lost(await ended(connection))
@@ -84,6 +83,10 @@ class Publisher:
             self._connection = None
             self._pipes.clear()
             self._exchanges.clear()
+
+    def use(self, connection: AbstractConnection) -> None:
+        """Publish on this connection from now on."""
+        self._connection = connection
 
     async def publish(self, message: Outgoing) -> None:
         """Return when the broker has confirmed it. Raises Unroutable, BrokerAway or NotDelivered."""
@@ -116,26 +119,13 @@ class Publisher:
     async def _send(
         self, kind: Kind, exchange: str, routing_key: str, body: bytes, properties: Basic.Properties
     ) -> None:
-        pipe: Pipe | None = None
+        """One try, told in the port's exceptions."""
         try:
-            async with asyncio.timeout(self._timeout):
-                pipe = await self._pipe(kind, exchange)
-                while (same := pipe.unconfirmed.get(properties.message_id or "")) is not None:
-                    await same.wait()
-                    pipe = await self._pipe(kind, exchange)
-                await self._confirmed(pipe, exchange, routing_key, body, properties)
+            with lost_not_canceled():
+                async with asyncio.timeout(self._timeout):
+                    await self._try(kind, exchange, routing_key, body, properties)
         except TimeoutError:
-            if pipe is not None:
-                self._retire(pipe)
             raise NotDelivered(f"The broker did not confirm within {self._timeout:g} s.{self._hint()}") from None
-        except asyncio.CancelledError:
-            # The library cancels who waits on a connection that it closes: only a task that was itself
-            # cancelled may go on so.
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                if pipe is not None:
-                    self._retire(pipe)
-                raise
-            raise NotDelivered("The connection to the broker ended before it confirmed.") from None
         except PublishError as error:
             raise Unroutable(
                 f"No queue takes messages of exchange {exchange!r} with key {routing_key!r}: {_return_of(error)}."
@@ -147,6 +137,15 @@ class Publisher:
             raise NotDelivered(f"The channel ended before the broker confirmed: {said(error)}.") from None
         except (ValueError, TypeError) as error:
             raise NotDelivered(f"The message can't be put into AMQP: {error}.") from error
+
+    async def _try(
+        self, kind: Kind, exchange: str, routing_key: str, body: bytes, properties: Basic.Properties
+    ) -> None:
+        pipe = await self._pipe(kind, exchange)
+        while (same := pipe.unconfirmed.get(properties.message_id or "")) is not None:
+            await same.wait()
+            pipe = await self._pipe(kind, exchange)
+        await self._confirmed(pipe, exchange, routing_key, body, properties)
 
     async def _confirmed(
         self, pipe: Pipe, exchange: str, routing_key: str, body: bytes, properties: Basic.Properties
@@ -161,6 +160,9 @@ class Publisher:
             # The bytes are surely with the broker here, and nobody but this frame knows of the confirmation yet.
             failpoints.hit("amqp.before_confirm")
             failpoints.hit("amqp.after_confirm")
+        except asyncio.CancelledError:
+            pipe.retired = True  # the broker may answer yet, under an id that is then another try's
+            raise
         finally:
             del pipe.unconfirmed[message_id]
             mine.set()
@@ -198,13 +200,9 @@ class Publisher:
         await probe.close()
         self._exchanges.add(exchange)
 
-    def _retire(self, pipe: Pipe) -> None:
-        pipe.retired = True
-        self._close_if_done(pipe)
-
     def _close_if_done(self, pipe: Pipe) -> None:
         if pipe.retired and not pipe.unconfirmed and not pipe.channel.is_closed:
-            self._spawn(_close(pipe.channel))
+            self._spawn(close(pipe.channel))
 
     def _announce_relief(self, connection: AbstractConnection) -> None:
         if not self._waiting_for_relief:
@@ -232,11 +230,6 @@ class Publisher:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-async def _close(channel: AbstractChannel) -> None:
-    with suppress(*TROUBLE, asyncio.CancelledError):
-        await channel.close()
 
 
 def _return_of(error: PublishError) -> str:

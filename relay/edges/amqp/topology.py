@@ -98,6 +98,13 @@ async def check(connection: AbstractConnection, topology: Topology) -> None:
     await channel.close()
 
 
+async def check_queue(channel: AbstractChannel, queue: str) -> int:
+    """How many messages wait in a queue. Raises TopologyError if there is no such queue."""
+    with _explained(f"queue {queue!r}"):
+        found = await channel.queue_declare(queue=queue, passive=True, timeout=RPC_TIMEOUT)
+    return found.message_count or 0
+
+
 async def unread(channel: AbstractChannel, queue: str) -> int:
     """How many messages wait in a queue that nobody reads; 0 if somebody does."""
     found = await channel.queue_declare(queue=queue, passive=True, timeout=RPC_TIMEOUT)

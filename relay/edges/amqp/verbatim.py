@@ -20,6 +20,10 @@ KEPT_AS_HEADER: Final = {"expiration": "x-relay-expiration", "user_id": "x-relay
 """Properties that a copy can't carry: it would expire, or be refused as another user's."""
 
 
+BROKERS_OWN: Final = frozenset({"x-delivery-count", "x-acquired-count"})
+"""Headers that a queue writes on what it delivers: its own count of this delivery."""
+
+
 class Verbatim(commands.Basic.Properties):
     """Properties given by their wire form. `message_id` says what stands in it: returns are matched by it."""
 
@@ -57,7 +61,7 @@ def copy(
     old = [
         entry
         for key, _, entry in table_entries(parts.get("headers", bytes(4)))
-        if (name := key.decode(errors="replace")) not in extra and not drop(name)
+        if (name := key.decode(errors="replace")) not in (extra.keys() | BROKERS_OWN) and not drop(name)
     ]
     new = [encode.short_string(key) + encode.encode_table_value(value) for key, value in extra.items()]
     taken = sum(len(part) for name, part in parts.items() if name != "headers")
