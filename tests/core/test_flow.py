@@ -81,7 +81,10 @@ def test_numbers_are_read_to_their_limits(number: float) -> None:
     assert number == Response(status=200, body=json.dumps(number).encode()).json()
 
 
-@pytest.mark.parametrize("text", [nested(DEEPEST), nested(DEEPEST - 1, '{"a":', "}").replace(":}", ":[]}", 1)])
+@pytest.mark.parametrize(
+    "text",
+    [nested(DEEPEST), f"[{nested(DEEPEST - 1)}, [], []]", nested(DEEPEST - 1, '{"a":', "}").replace(":}", ":[]}", 1)],
+)
 def test_deep_json_is_read_to_its_limit(text: str) -> None:
     """As many levels as are promised are read."""
     assert json.loads(text) == strict_json(text)

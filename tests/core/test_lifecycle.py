@@ -370,6 +370,15 @@ def test_an_unanswered_submit_is_repeated_where_it_may_be(rules: Rules) -> None:
     assert step.delay is not None
 
 
+@given(any_rules, any_spec)
+def test_an_unanswered_submit_is_never_repeated_in_silence(rules: Rules, spec: Any) -> None:
+    """Only what does no harm twice, or the operator's leave where nobody can be asked, brings another submit."""
+    step = after(a_job(State.SUBMITTING, spec=spec), facts.Unanswered(attempt=1, error=an_error()), rules=rules)
+
+    allowed = rules.repeatable or (rules.resubmits and not rules.finds)
+    assert allowed == (step.job.state is State.ACCEPTED)
+
+
 def test_a_lookup_comes_before_the_operators_leave_to_resubmit() -> None:
     """Where the vendor can be asked it is asked, even if the operator lets unknown submits be repeated."""
     rules = Rules(finds=True, resubmits=True)
@@ -967,11 +976,22 @@ class Life(RuleBasedStateMachine):
         self.submits = 0
         self.ends = 0
         self.in_doubt = False
+        self.finally_: Mapping[type, Fact | None] = {}
 
-    @initialize(spec=any_spec, rules=any_rules)
-    def begin(self, spec: Any, rules: Rules) -> None:
+    @initialize(
+        spec=any_spec,
+        rules=any_rules,
+        submit=submit_answers | st.none(),
+        find=troubles | st.none(),
+        poll=troubles | st.none() | st.just(facts.StillRunning(status="R")),
+        cancel=cancel_answers | st.none(),
+    )
+    def begin(
+        self, spec: Any, rules: Rules, submit: Fact | None, find: Fact | None, poll: Fact | None, cancel: Fact | None
+    ) -> None:
         self.job = a_job(spec=spec)
         self.allowed = rules
+        self.finally_ = {Submit: submit, Find: find, Poll: poll, Cancel: cancel}
 
     @property
     def living(self) -> bool:
@@ -1036,6 +1056,7 @@ class Life(RuleBasedStateMachine):
         elif isinstance(fact, facts.Submitted):
             self.learn(replace(fact, attempt=self.job.attempt - back), "response")
 
+    @precondition(lambda self: self.job.attempt > 1 or self.job.state is State.RUNNING)
     @rule(outcome=st.none() | st.sampled_from(OUTCOMES))
     def cancel(self, outcome: Any) -> None:
         accepted = self.job.state is State.ACCEPTED
@@ -1052,17 +1073,12 @@ class Life(RuleBasedStateMachine):
         self.allowed = rules
         self.in_doubt &= self.job.state is not State.ACCEPTED
 
-    @rule(
-        submit=submit_answers | st.none(),
-        find=(find_answers | st.none()).filter(lambda fact: not isinstance(fact, facts.Found)),
-        poll=troubles | st.none() | st.just(facts.StillRunning(status="R")),
-        cancel=cancel_answers | st.none(),
-    )
-    def end(self, submit: Fact | None, find: Fact | None, poll: Fact | None, cancel: Fact | None) -> None:
-        """Once overdue every life ends, however the vendor goes on, in no more steps than a few lapses take."""
-        self.job = replace(self.job, overdue=True)
+    def teardown(self) -> None:
+        """Once overdue every life ends, however its vendor goes on, in no more steps than a few lapses take."""
+        if self.living:
+            self.job = replace(self.job, overdue=True)
         for _ in range(4 * LAPSES_ALLOWED):
-            self.act({Submit: submit, Find: find, Poll: poll, Cancel: cancel})
+            self.act(self.finally_)
 
         assert (self.job.state.terminal, self.ends) == (True, 1)
 
