@@ -1,0 +1,159 @@
+"""`relay check`: would relay run with these settings? Everything is told one by one; nothing is changed."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relay.cli import output
+from relay.cli.configured import Config, run, settings_of
+from relay.cli.topology import look_at
+
+if TYPE_CHECKING:
+    from relay.core.flow import Flow
+    from relay.core.vendor import Account
+    from relay.edges.http import VendorDriver
+    from relay.settings import Amqp, Settings
+
+PATIENCE = 15.0
+"""Seconds for one check."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `note` is neither good nor bad."""
+
+    what: str
+    verdict: str
+    told: str
+
+
+def check(
+    config: Config = None,
+    offline: Annotated[bool, typer.Option("--offline", help="The settings alone: ask nobody.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check settings, database, broker and each connection; exit code 1 if any fails."""
+    settings = settings_of(config)
+    findings = run(_findings(settings, offline=offline))
+    if as_json:
+        output.print_json([{"what": each.what, "verdict": each.verdict, "told": each.told} for each in findings])
+    else:
+        output.table(("what", "state", ""), ((each.what, each.verdict, each.told) for each in findings))
+    if any(each.verdict == "failed" for each in findings):
+        raise typer.Exit(1)
+
+
+async def _findings(settings: "Settings", *, offline: bool) -> list[Finding]:
+    found = list(_own(settings))
+    if not offline:
+        found += [each async for each in _others(settings)]
+    return found
+
+
+def _own(settings: "Settings") -> Iterator[Finding]:
+    """What can be known without asking anybody."""
+    from relay.app import account_of, vault_of
+    from relay.settings import SettingsError
+
+    yield Finding("settings", "ok", f"{len(settings.connections)} connections")
+    for name, each in settings.connections.items():
+        try:
+            account_of(name, each)
+        except SettingsError as error:
+            yield Finding(f"connection {name}", "failed", str(error))
+    if settings.secret_key is not None:
+        try:
+            vault_of(settings)
+        except SettingsError as error:
+            yield Finding("secret key", "failed", str(error))
+    if settings.http.host not in ("127.0.0.1", "::1", "localhost") and not settings.tokens:
+        told = f"{settings.http.host} is open to others and no token is configured: make one with `relay tokens create`"
+        yield Finding("http", "failed", told)
+    yield _database(Path(settings.database.path))
+
+
+def _database(path: Path) -> Finding:
+    from relay.edges.store.sqlite import CannotOpen, only_process
+
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        return Finding("database", "note", f"{path} and its folder are made at start")
+    if not os.access(folder, os.W_OK):
+        return Finding("database", "failed", f"{folder}: this user may not write there")
+    if not path.exists():
+        return Finding("database", "ok", f"{path} is made at start")
+    if not os.access(path, os.R_OK | os.W_OK):
+        return Finding("database", "failed", f"{path}: this user may not read and write it")
+    try:
+        with only_process(str(path)):
+            return Finding("database", "ok", str(path))
+    except CannotOpen as error:
+        return Finding("database", "note", str(error))
+
+
+async def _others(settings: "Settings") -> AsyncIterator[Finding]:
+    """The broker and the vendors."""
+    from relay.app import accounts_of, links_of
+    from relay.edges.http import VendorDriver
+    from relay.settings import SettingsError
+
+    if settings.amqp is None:
+        yield Finding("broker", "note", "none is configured: requests come by HTTP, events go to URLs")
+    else:
+        yield await _broker(settings.amqp)
+    try:
+        accounts = accounts_of(settings)
+        driver = VendorDriver(links_of(settings, accounts))
+    except (SettingsError, ValueError) as error:
+        yield Finding("connections", "failed", f"not asked: {error}")
+        return
+    try:
+        for account in accounts.values():
+            yield await _connection(driver, account)
+    finally:
+        await driver.close()
+
+
+async def _broker(amqp: "Amqp") -> Finding:
+    from relay.edges.amqp import TopologyError
+    from relay.ports import BrokerAway
+    from relay.settings import SettingsError
+
+    try:
+        return Finding("broker", "ok", await look_at(amqp))
+    except TopologyError as error:
+        if amqp.declare_ and "has no" in str(error):
+            return Finding("broker", "note", f"answers; what is missing is declared at start: {error}")
+        return Finding("broker", "failed", str(error))
+    except (BrokerAway, SettingsError) as error:
+        return Finding("broker", "failed", str(error))
+
+
+async def _connection(driver: "VendorDriver", account: "Account") -> Finding:
+    """Whether the vendor is there and lets us in; what it says at its base URL does not matter."""
+    from relay.core.flow import TransportError
+    from relay.ports import FlowFailed
+
+    what = f"connection {account.connection.name}"
+    try:
+        async with asyncio.timeout(PATIENCE):
+            status = await driver.run(account.connection.name, _knock())
+    except (TransportError, FlowFailed) as error:
+        return Finding(what, "failed", str(error))
+    except TimeoutError:
+        return Finding(what, "failed", f"no answer within {PATIENCE:g} s")
+    if status == 401:
+        return Finding(what, "failed", "the vendor refuses the credentials (401)")
+    return Finding(what, "ok", f"{account.vendor.name} at {account.connection.base_url} answers ({status})")
+
+
+def _knock() -> "Flow[int]":
+    from relay.core.flow import Request
+
+    response = yield Request(method="GET", path="/")
+    return response.status

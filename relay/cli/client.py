@@ -1,0 +1,129 @@
+"""Talks HTTP to a running relay."""
+
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, TypeAlias
+from urllib.parse import quote, urlencode, urlsplit
+
+import typer
+
+from relay import __version__
+
+Row: TypeAlias = dict[str, Any]
+
+Server = Annotated[
+    str, typer.Option("--server", envvar="RELAY_SERVER", help="URL of the relay to talk to.", show_default=True)
+]
+Token = Annotated[
+    str | None, typer.Option("--token", envvar="RELAY_TOKEN", help="API token.", show_envvar=True, show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Limit = Annotated[int, typer.Option(min=1, help="At most so many, newest first.")]
+
+HOME = "http://127.0.0.1:8080"
+TIMEOUT = 90.0
+"""Seconds for one answer: longer than relay lets a request wait for its job's end."""
+PAGE = 200
+
+
+class Failed(Exception):
+    """It did not work; the text says why, for whoever typed the command."""
+
+
+class Refused(Failed):
+    """relay answered with a problem."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Client:
+    """One relay."""
+
+    def __init__(self, server: str, token: str | None) -> None:
+        parts = urlsplit(server)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise typer.BadParameter(f"{server!r} is no URL such as {HOME}", param_hint="--server")
+        self._server = server.rstrip("/")
+        self._secure = parts.scheme == "https"
+        self._place = (parts.hostname, parts.port)
+        self._prefix = parts.path.rstrip("/")
+        self._headers = {"User-Agent": f"relay/{__version__}", "Accept": "application/json"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The JSON at a path; parameters that are None are left out."""
+        wanted = {name: value for name, value in query.items() if value is not None}
+        return self.ask("GET", f"{path}?{urlencode(wanted)}" if wanted else path)
+
+    def post(self, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Any:
+        """The JSON that answers a POST."""
+        kind = {"Content-Type": "application/json"} if body is not None else {}
+        return self.ask("POST", path, body, {**kind, **(headers or {})})
+
+    def rows(self, path: str, limit: int, **query: Any) -> Iterator[Row]:
+        """A listing's rows, page after page."""
+        cursor: str | None = None
+        while limit > 0:
+            page = self.get(path, **query, limit=min(limit, PAGE), cursor=cursor)
+            yield from page["items"]
+            limit -= len(page["items"])
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Any:
+        """One request. Raises Failed where nothing answers, Refused for a problem."""
+        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+        connection = kind(*self._place, timeout=TIMEOUT)
+        try:
+            connection.request(method, self._prefix + path, body, {**self._headers, **(headers or {})})
+            answer = connection.getresponse()
+            return _read(self._server, answer.status, answer.read())
+        except (OSError, http.client.HTTPException) as error:
+            why = f"{error}" or type(error).__name__
+            raise Failed(
+                f"no relay answers at {self._server} ({why}): start one with `relay serve`, or name another by --server"
+            ) from error
+        finally:
+            connection.close()
+
+
+def _read(server: str, status: int, body: bytes) -> Any:
+    try:
+        told = json.loads(body)
+    except ValueError as error:
+        raise Failed(f"{server} answered {status} with what is not JSON: is it a relay?") from error
+    if status >= 400:
+        raise Refused(status, _problem(status, told))
+    return told
+
+
+def _problem(status: int, told: Any) -> str:
+    """A problem as lines: each error with its place, else the detail."""
+    if not isinstance(told, dict):
+        return f"answered {status}"
+    errors = [error for error in told.get("errors", ()) if error.get("path")]
+    lines = [f"{error['path']}: {error['message']}" for error in errors] or [str(told.get("detail", ""))]
+    return "\n".join(f"{told.get('code', status)}: {line}" for line in lines)
+
+
+def job_named(client: Client, name: str) -> Row:
+    """The job of this id, or of this request id."""
+    try:
+        job: Row = client.get(f"/v1/jobs/{_segment(name)}")
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        found = client.get("/v1/jobs", requestId=name, limit=1)["items"]
+        if not found:
+            raise Failed(f"there is no job with the id or request id {name!r}") from refused
+        job = client.get(f"/v1/jobs/{found[0]['jobId']}")
+    return job
+
+
+def _segment(name: str) -> str:
+    return quote(name, safe="")

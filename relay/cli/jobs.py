@@ -1,0 +1,208 @@
+"""`relay jobs`: what became of requests."""
+
+import time
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from relay.cli import output
+from relay.cli.client import HOME, AsJson, Client, Limit, Row, Server, Token, job_named
+
+app = typer.Typer(help="What became of requests.", no_args_is_help=True, rich_markup_mode=None)
+
+ENDED = frozenset({"succeeded", "failed", "canceled", "expired"})
+Named = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or its request id.")]
+
+
+@app.command("list")
+def index(
+    state: str | None = None,
+    connection: str | None = None,
+    vendor: str | None = None,
+    operation: str | None = None,
+    request_id: str | None = None,
+    vendor_job_id: str | None = None,
+    correlation_id: str | None = None,
+    error_code: str | None = None,
+    metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
+    since: Annotated[str | None, typer.Option(help="A time, or how long ago: 2h, 30m, 7d.")] = None,
+    until: Annotated[str | None, typer.Option(help="A time, or how long ago.")] = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+    server: Server = HOME,
+    token: Token = None,
+) -> None:
+    """List jobs, newest first."""
+    tags = output.pairs_of(metadata or [], "--metadata")
+    found = list(
+        Client(server, token).rows(
+            "/v1/jobs",
+            limit,
+            state=state,
+            connection=connection,
+            vendor=vendor,
+            operation=operation,
+            requestId=request_id,
+            vendorJobId=vendor_job_id,
+            correlationId=correlation_id,
+            errorCode=error_code,
+            since=output.moment(since, "--since"),
+            until=output.moment(until, "--until"),
+            **{f"metadata.{key}": value for key, value in tags.items()},
+        )
+    )
+    if as_json:
+        output.print_json(found)
+        return
+    heads = ("id", "request", "connection", "operation", "state", "vendor job", "accepted", "took", "why")
+    output.table(heads, map(_line, found), "no jobs")
+
+
+@app.command()
+def show(job: Named, as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
+    """One job's whole story: what was asked, what happened, who was told."""
+    client = Client(server, token)
+    found = job_named(client, job)
+    deliveries = list(client.rows("/v1/deliveries", 200, jobId=found["jobId"]))
+    if as_json:
+        output.print_json({**found, "deliveries": deliveries})
+        return
+    tell_story(found, deliveries)
+
+
+@app.command()
+def cancel(
+    job: Named,
+    wait: Annotated[bool, typer.Option("--wait", help="Until the vendor has taken or refused it.")] = False,
+    as_json: AsJson = False,
+    server: Server = HOME,
+    token: Token = None,
+) -> None:
+    """Ask for a job's end. The cancel is a job of its own."""
+    client = Client(server, token)
+    found = job_named(client, job)
+    asked: Row = client.post(f"/v1/jobs/{found['jobId']}/cancel")
+    finish(client, asked, wait=wait, as_json=as_json)
+
+
+@app.command()
+def watch(job: Named, as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
+    """Follow a job until it ends; exit code 1 unless it succeeded."""
+    client = Client(server, token)
+    found = job_named(client, job)
+    for line in _news(client, found):
+        if as_json:
+            output.print_json(line)
+        else:
+            typer.echo(f"{line['at']}  {line['what']:<20} {output.plain(line['detail'])}")
+    _exit_by(client.get(f"/v1/jobs/{found['jobId']}"))
+
+
+def finish(client: Client, asked: Row, *, wait: bool, as_json: bool) -> None:
+    """Tell of a job that was just asked for, after its end if that is waited for; the exit code says how it ended."""
+    if not wait:
+        if as_json:
+            output.print_json(asked)
+        else:
+            typer.echo(f"{asked['jobId']} {asked['state']}")
+        return
+    job = until_ended(client, asked)
+    if as_json:
+        output.print_json(job)
+    else:
+        tell_story(job, [])
+    _exit_by(job)
+
+
+def until_ended(client: Client, job: Row) -> Row:
+    """The job once it has ended."""
+    pause = 0.1
+    while job["state"] not in ENDED:
+        time.sleep(pause)
+        pause = min(pause * 1.5, 2.0)
+        job = client.get(f"/v1/jobs/{job['jobId']}")
+    return job
+
+
+def tell_story(job: Row, deliveries: list[Row]) -> None:
+    """A job as one reads it: what, how it stands, why, what happened, who was told."""
+    output.fields(
+        [
+            ("job", job["jobId"]),
+            ("request", job["requestId"]),
+            ("asked", f"{job['operation']} at {job['connection'] or 'no connection'} ({job['vendor'] or 'unknown'})"),
+            ("state", job["state"]),
+            ("waiting for", job["waitingFor"]),
+            ("vendor job", ", ".join(job["vendorJobIds"])),
+            ("vendor says", job["vendorStatus"]),
+            ("accepted", f"{job['acceptedAt']} ({output.ago(job['acceptedAt'])})"),
+            ("submitted", job["submittedAt"] and f"{job['submittedAt']} ({output.ago(job['submittedAt'])})"),
+            ("finished", job["finishedAt"] and f"{job['finishedAt']} ({output.ago(job['finishedAt'])})"),
+            ("took", output.between(job["acceptedAt"], job["finishedAt"])),
+            ("deadline", None if job["finishedAt"] else f"{job['deadlineAt']} ({output.ago(job['deadlineAt'])})"),
+            ("learned by", job["completedBy"]),
+            ("error", job["error"] and f"{job['error']['code']}: {job['error']['message']}"),
+            ("metadata", job["metadata"]),
+            ("parameters", job["parameters"]),
+            ("result", _excerpt(job)),
+        ]
+    )
+    output.heading("History")
+    output.table(
+        ("at", "what", "state", "detail"),
+        ((line["at"], line["what"], line["state"], line["detail"]) for line in job["history"]),
+    )
+    if deliveries:
+        output.heading("Deliveries")
+        output.table(("id", "target", "state", "attempts", "next attempt", "why"), map(_delivery, deliveries))
+
+
+def _excerpt(job: Row) -> str:
+    if job["resultTruncated"]:
+        return f"too large to be shown here: GET /v1/jobs/{job['jobId']}/result"
+    text = output.plain(job["result"])
+    return text if len(text) <= 500 else f"{text[:500]}… (--json shows all of it)"
+
+
+def _line(job: Row) -> tuple[str | None, ...]:
+    error = job["error"]
+    return (
+        job["jobId"],
+        job["requestId"],
+        job["connection"],
+        job["operation"],
+        job["state"],
+        job["vendorJobId"],
+        output.ago(job["acceptedAt"]),
+        output.between(job["acceptedAt"], job["finishedAt"]),
+        f"{error['code']}: {error['message']}" if error else job["waitingFor"],
+    )
+
+
+def _delivery(row: Row) -> tuple[str | None, ...]:
+    return (
+        row["id"],
+        row["target"],
+        row["state"],
+        str(row["attemptCount"]),
+        output.ago(row["nextAttemptAt"]),
+        row["reason"],
+    )
+
+
+def _news(client: Client, job: Row) -> Iterator[Row]:
+    """The lines of a job's history, as they come."""
+    told = 0
+    while True:
+        yield from job["history"][told:]
+        told = len(job["history"])
+        if job["state"] in ENDED:
+            return
+        time.sleep(1.0)
+        job = client.get(f"/v1/jobs/{job['jobId']}")
+
+
+def _exit_by(job: Row) -> None:
+    if job["state"] != "succeeded":
+        raise typer.Exit(1)

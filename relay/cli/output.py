@@ -1,0 +1,142 @@
+"""How things are shown on a terminal: aligned tables, relative times, nothing that a terminal would obey."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_COLORS = {
+    "succeeded": "green",
+    "delivered": "green",
+    "ok": "green",
+    "failed": "red",
+    "expired": "red",
+    "exhausted": "red",
+    "blocked": "red",
+    "disabled": "yellow",
+    "canceled": "yellow",
+    "uncertain": "yellow",
+    "note": "yellow",
+    "running": "cyan",
+    "submitting": "cyan",
+    "pending": "cyan",
+}
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
+_PIPED_WIDTH = 1000
+"""Columns where nobody looks: nothing is cut or wrapped for the next program."""
+
+
+def print_json(value: Any) -> None:
+    """JSON for programs and people."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], empty: str = "none") -> None:
+    """Aligned columns; what is empty everywhere is left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [[plain(cell) for cell in row] for row in rows]
+    if not cells:
+        typer.echo(empty)
+        return
+    used = [place for place in range(len(heads)) if any(row[place] for row in cells)]
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for place in used:
+        shown.add_column(heads[place], overflow="fold", no_wrap=heads[place] in ("id", "job", "state"))
+    for row in cells:
+        shown.add_row(*(Text(row[place], style=_COLORS.get(row[place], "")) for place in used))
+    console().print(shown)
+
+
+def fields(pairs: Iterable[tuple[str, Any]]) -> None:
+    """Names and values below each other; empty ones are left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, show_header=False)
+    shown.add_column(style="dim", no_wrap=True)
+    shown.add_column(overflow="fold")
+    for name, value in pairs:
+        if text := plain(value):
+            shown.add_row(name, Text(text, style=_COLORS.get(text, "")))
+    console().print(shown)
+
+
+def heading(text: str) -> None:
+    """A part's title."""
+    typer.echo(f"\n{text}")
+
+
+def console() -> "Console":
+    """The terminal, or a wide page where the output goes to a program."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH, highlight=False)
+
+
+def plain(value: Any) -> str:
+    """A value as text without what a terminal would take for a command; JSON for what is no text."""
+    if value is None or value in ({}, [], ()):
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
+
+
+def ago(time: str | None) -> str:
+    """An RFC 3339 time as seen from now."""
+    if time is None:
+        return ""
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
+    return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
+
+
+def between(start: str | None, end: str | None) -> str:
+    """The length of time from one RFC 3339 time to another."""
+    if start is None or end is None:
+        return ""
+    return span((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+
+
+def span(seconds: float) -> str:
+    """A length of time, to about two digits."""
+    for unit, size in _UNITS:
+        if seconds >= size:
+            whole, rest = divmod(seconds, size)
+            smaller = _UNITS[_UNITS.index((unit, size)) + 1] if unit != "min" else ("s", 1)
+            return f"{whole:.0f} {unit}" + (f" {rest // smaller[1]:.0f} {smaller[0]}" if rest >= smaller[1] else "")
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def moment(text: str | None, option: str) -> str | None:
+    """RFC 3339 of a time as typed: as it is, or as a length of time before now (`90s`, `30m`, `2h`, `7d`)."""
+    if text is None:
+        return None
+    if found := re.fullmatch(r"(\d+)\s*(s|m|min|h|d)", text.strip()):
+        unit = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}[found[2]]
+        return (datetime.now(UTC) - timedelta(seconds=int(found[1]) * unit)).isoformat().replace("+00:00", "Z")
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no time: give one as 2026-11-21T20:00:00Z or 2h, 30m, 7d", param_hint=option
+        ) from None
+    return (at if at.tzinfo else at.astimezone()).isoformat()
+
+
+def pairs_of(given: Sequence[str], option: str) -> dict[str, str]:
+    """`key=value` options."""
+    pairs = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise typer.BadParameter(f"{text!r} is no key=value", param_hint=option)
+        pairs[key] = value
+    return pairs

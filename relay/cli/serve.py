@@ -1,0 +1,40 @@
+"""`relay serve`, `relay demo`, `relay migrate`: relay itself."""
+
+import os
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from relay.cli.client import Failed
+from relay.cli.configured import Config, run, settings_of
+
+
+def serve(config: Config = None) -> None:
+    """Run relay until SIGTERM or Ctrl-C."""
+    from relay import app, settings
+
+    run(app.serve(settings_of(config), partial(settings.load, config)))
+
+
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End when everything has been shown.")] = False,
+    amqp: Annotated[bool, typer.Option("--amqp", help="Through the broker that RELAY_AMQP__URL names.")] = False,
+) -> None:
+    """Show jobs going from request to event, with a stand-in vendor and a receiver."""
+    from relay.cli.demo import show
+
+    url = os.environ.get("RELAY_AMQP__URL") if amqp else None
+    if amqp and not url:
+        raise Failed("RELAY_AMQP__URL names no broker")
+    if not run(show(once=once, amqp_url=url)):
+        raise typer.Exit(1)
+
+
+def migrate(config: Config = None) -> None:
+    """Bring the database up to date. `relay serve` does so by itself at start."""
+    from relay.edges.store.sqlite import migrate as bring_up_to_date
+
+    path = settings_of(config).database.path
+    taken = bring_up_to_date(path)
+    typer.echo(f"{path}: {', '.join(taken) if taken else 'is up to date'}")

@@ -1,0 +1,73 @@
+"""`relay vendors`: what each kind of job system can be asked."""
+
+from typing import Annotated
+
+import typer
+
+from relay.cli import output
+from relay.cli.client import HOME, AsJson, Client, Failed, Row, Server, Token
+
+app = typer.Typer(help="What vendors can be asked.", invoke_without_command=True, rich_markup_mode=None)
+
+
+@app.callback()
+def _vendors(context: typer.Context, as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
+    """What vendors can be asked: without a command, the list."""
+    if context.invoked_subcommand is None:
+        index(as_json, server, token)
+
+
+@app.command("list")
+def index(as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
+    """Every operation, and which vendor has it."""
+    found: list[Row] = Client(server, token).get("/v1/vendors")["items"]
+    if as_json:
+        output.print_json(found)
+        return
+    kinds = {vendor["name"]: {each["name"]: each["kind"] for each in vendor["operations"]} for vendor in found}
+    operations = dict.fromkeys(name for vendor in kinds.values() for name in vendor)
+    rows = ([name, *(kinds[vendor].get(name, "–") for vendor in kinds)] for name in operations)
+    output.table(("operation", *kinds), rows, "no vendors")
+
+
+@app.command()
+def show(
+    vendor: str,
+    operation: Annotated[str | None, typer.Argument(help="Only this one, with its parameters' schema.")] = None,
+    as_json: AsJson = False,
+    server: Server = HOME,
+    token: Token = None,
+) -> None:
+    """One vendor's operations and parameters."""
+    found = Client(server, token).get("/v1/vendors")["items"]
+    about = _named(found, vendor, "vendor")
+    if operation is not None:
+        output.print_json(_named(about["operations"], operation, "operation")["parameters"])
+    elif as_json:
+        output.print_json(about)
+    else:
+        output.fields(
+            [("vendor", f"{about['name']}: {about['title']}"), ("cancels", "yes" if about["cancels"] else "no")]
+        )
+        output.heading("Operations")
+        output.table(("operation", "kind", "calls back", "parameters"), map(_line, about["operations"]))
+        output.heading("Settings of a connection")
+        output.table(("setting", "meaning"), _properties(about["settings"]), "none")
+
+
+def _named(rows: list[Row], name: str, what: str) -> Row:
+    for row in rows:
+        if row["name"] == name:
+            return row
+    raise Failed(f"there is no {what} {name!r}; there are: {', '.join(row['name'] for row in rows)}")
+
+
+def _line(operation: Row) -> tuple[str, ...]:
+    schema = operation["parameters"]
+    needed = schema.get("required", ())
+    names = (f"{name}*" if name in needed else name for name in schema.get("properties", {}))
+    return operation["name"], operation["kind"], "yes" if operation["callback"] else "", " ".join(names)
+
+
+def _properties(schema: Row) -> list[tuple[str, str]]:
+    return [(name, each.get("description", "")) for name, each in schema.get("properties", {}).items()]
