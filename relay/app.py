@@ -192,6 +192,7 @@ class Relay:
             readiness=self.readiness,
             metrics=self.exposition,
             wake_announce=self.announce_loop.wake,
+            vendors=VENDORS,
             tokens=tuple(
                 ApiToken(
                     name=token.name,

@@ -1,6 +1,5 @@
 """The command line: one file a noun. What is heavy is imported by the command that needs it."""
 
-import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -58,12 +57,6 @@ def main() -> None:
     """Run the command line. Exit codes: 0 fine, 1 it failed, 2 wrong use."""
     try:
         app()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read the output has gone; the interpreter must not stumble over that once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told in words and by the exit code
         for each in _leaves(error):
             _tell(each)

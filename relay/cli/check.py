@@ -92,8 +92,8 @@ def _database(path: Path) -> Finding:
     try:
         with only_process(str(path)):
             return Finding("database", "ok", str(path))
-    except CannotOpen as error:
-        return Finding("database", "note", str(error))
+    except CannotOpen:
+        return Finding("database", "note", f"{path} is in use by a running relay")
 
 
 async def _others(settings: "Settings") -> AsyncIterator[Finding]:

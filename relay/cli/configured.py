@@ -40,5 +40,8 @@ def nodes_of(amqp: "Amqp") -> list[str]:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """The outcome of asynchronous work."""
+    """The outcome of asynchronous work, which tells of itself by what it returns and raises: the log keeps quiet."""
+    from relay import log
+
+    log.configure("error", "console")
     return asyncio.run(work)

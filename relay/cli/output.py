@@ -1,16 +1,18 @@
 """How things are shown on a terminal: aligned tables, relative times, nothing that a terminal would obey."""
 
+import io
 import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.table import Table
 
 _COLORS = {
     "succeeded": "green",
@@ -28,7 +30,7 @@ _COLORS = {
     "submitting": "cyan",
     "pending": "cyan",
 }
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 _PIPED_WIDTH = 1000
 """Columns where nobody looks: nothing is cut or wrapped for the next program."""
 
@@ -53,7 +55,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], empty: str = "non
         shown.add_column(heads[place], overflow="fold", no_wrap=heads[place] in ("id", "job", "state"))
     for row in cells:
         shown.add_row(*(Text(row[place], style=_COLORS.get(row[place], "")) for place in used))
-    console().print(shown)
+    _print(shown)
 
 
 def fields(pairs: Iterable[tuple[str, Any]]) -> None:
@@ -67,7 +69,7 @@ def fields(pairs: Iterable[tuple[str, Any]]) -> None:
     for name, value in pairs:
         if text := plain(value):
             shown.add_row(name, Text(text, style=_COLORS.get(text, "")))
-    console().print(shown)
+    _print(shown)
 
 
 def heading(text: str) -> None:
@@ -75,11 +77,17 @@ def heading(text: str) -> None:
     typer.echo(f"\n{text}")
 
 
-def console() -> "Console":
-    """The terminal, or a wide page where the output goes to a program."""
+def _print(shown: "Table") -> None:
+    """To the terminal as it is wide; to a program nothing is cut, wrapped or padded."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH, highlight=False)
+    if sys.stdout.isatty():
+        Console(highlight=False).print(shown)
+        return
+    page = Console(width=_PIPED_WIDTH, highlight=False, file=io.StringIO())
+    with page.capture() as captured:
+        page.print(shown)
+    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def plain(value: Any) -> str:
@@ -107,12 +115,17 @@ def between(start: str | None, end: str | None) -> str:
 
 def span(seconds: float) -> str:
     """A length of time, to about two digits."""
-    for unit, size in _UNITS:
+    for (unit, size), below in pairwise(_UNITS):
         if seconds >= size:
-            whole, rest = divmod(seconds, size)
-            smaller = _UNITS[_UNITS.index((unit, size)) + 1] if unit != "min" else ("s", 1)
-            return f"{whole:.0f} {unit}" + (f" {rest // smaller[1]:.0f} {smaller[0]}" if rest >= smaller[1] else "")
+            return f"{seconds // size:.0f} {unit}" + _rest(seconds % size, below)
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def _rest(seconds: float, unit: tuple[str, int]) -> str:
+    name, size = unit
+    return f" {seconds // size:.0f} {name}" if seconds >= size else ""
 
 
 def moment(text: str | None, option: str) -> str | None:

@@ -12,19 +12,19 @@ BODY_TIMEOUT = 30.0
 """Seconds in which a whole body must have come."""
 
 
-async def read_body(request: web.Request, most: int, timeout: float = BODY_TIMEOUT) -> bytes:
+async def read_body(request: web.Request, most: int) -> bytes:
     """The body as it came, still encoded. Raises Wrong (400, 408, 413)."""
     if (request.content_length or 0) > most:
         raise _too_large(most)
     body = bytearray()
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(BODY_TIMEOUT):
             async for chunk in request.content.iter_any():
                 body += chunk
                 if len(body) > most:
                     raise _too_large(most)
     except TimeoutError as error:
-        detail = f"the body did not come within {timeout:g} seconds"
+        detail = f"the body did not come within {BODY_TIMEOUT:g} seconds"
         raise Wrong(408, "request_timeout", detail, close=True) from error
     except (RequestPayloadError, HttpProcessingError) as error:
         raise Wrong(400, "invalid_request", "the body is not what its headers promise", close=True) from error

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from relay.core.vendor import Account, Callback
+from relay.core.vendor import Account, Callback, Vendor
 from relay.ports import Accepted, Asked, Clock, Repeat, Store, Verdict
 
 Scope: TypeAlias = Literal["read", "submit", "operate"]
@@ -27,7 +27,8 @@ class Doors:
 
     `take` raises Refusal and StoreUnavailable, `callback` StoreUnavailable. `readiness` gives the body of /readyz,
     `metrics` that of /metrics in Prometheus' text format. `wake_announce` is called when a delivery became due.
-    Without `tokens` only this machine is answered. `max_bytes` is the largest body taken.
+    `vendors` are all that relay knows, configured or not. Without `tokens` only this machine is answered.
+    `max_bytes` is the largest body taken.
     """
 
     take: Callable[[Asked], Awaitable[Accepted | Repeat]]
@@ -37,6 +38,7 @@ class Doors:
     readiness: Callable[[], Awaitable[Mapping[str, Any]]]
     metrics: Callable[[], Awaitable[bytes]]
     wake_announce: Callable[[], None]
+    vendors: Mapping[str, Vendor] = field(default_factory=dict)
     tokens: Sequence[ApiToken] = ()
     max_bytes: int = 1024 * 1024
     clock: Clock
