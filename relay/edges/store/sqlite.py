@@ -282,6 +282,9 @@ class SqliteStore:
 
     async def _let_go(self) -> None:
         self._reading.shutdown()
+        if self._writer.broken is not None:
+            # What a failed fsync has lost may look written when it is tried again: the log is left for recovery.
+            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         await self._in_writer(self._held.close)
         self._writing.shutdown()
 
@@ -289,7 +292,12 @@ class SqliteStore:
         while True:
             await asyncio.sleep(CHECKPOINT_EVERY)
             if self._unchecked and self._writer.broken is None:
-                await self._in_writer(self._checkpoint)
+                try:
+                    await self._in_writer(self._checkpoint)
+                except StoreUnavailable:
+                    self._unchecked = True
+                except StoreBroken as error:
+                    self._writer.give_up(error)
 
     def _checkpoint(self) -> None:
         """Move the log into the file, as far as no reader needs it; one that is too long is cut as well."""
@@ -298,10 +306,8 @@ class SqliteStore:
         mode = apsw.SQLITE_CHECKPOINT_PASSIVE
         if wal.exists() and wal.stat().st_size > WAL_LIMIT:
             mode = apsw.SQLITE_CHECKPOINT_TRUNCATE
-        try:
+        with self._faults_told():
             self._db.wal_checkpoint(mode=mode)
-        except apsw.Error:
-            self._unchecked = True  # what ails the file shows at the next commit
 
 
 _ADVICE = {

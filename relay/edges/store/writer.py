@@ -63,6 +63,10 @@ class Writer:
         """Why nothing can be written any more; None while all is well."""
         return self._broken
 
+    def give_up(self, error: StoreBroken) -> None:
+        """Write nothing more: the store was found broken elsewhere than in a commit."""
+        self._broken = self._broken or error
+
     async def write(self, write: Write) -> Any:
         """The write's outcome, once it is committed."""
         if self._broken is not None:
@@ -101,15 +105,17 @@ class Writer:
         return group
 
     async def _commit(self, group: list[_Waiting]) -> None:
+        if self._broken is not None:
+            _fail(group, self._broken)
+            return
         begun = time.perf_counter()
         try:
             outcomes = await self._transact([waiting.write for waiting in group])
         except StoreUnavailable as error:
             _fail(group, error)
         except StoreBroken as error:
-            self._broken = error
-            _fail([*group, *self._waiting], error)
-            self._waiting.clear()
+            self.give_up(error)
+            _fail(group, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to the write that caused it
             await self._without_the_bad_one(group, error)
         else:
@@ -125,10 +131,7 @@ class Writer:
             return
         half = len(group) // 2
         for part in (group[:half], group[half:]):
-            if self._broken is not None:
-                _fail(part, self._broken)
-            else:
-                await self._commit(part)
+            await self._commit(part)
 
 
 def _fail(group: Sequence[_Waiting], error: Exception) -> None:

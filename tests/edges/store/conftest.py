@@ -20,8 +20,8 @@ class Engine(Protocol):
 
     async def open(self, **given: Any) -> Store: ...
     async def close(self) -> None: ...
-    async def reopened(self) -> Store:
-        """The same data, as a process that starts anew finds it."""
+    async def reopened(self, vault: Vault | None = None) -> Store:
+        """The same data, as a process that starts anew finds it, with other keys if given."""
 
     def tick(self, seconds: float) -> None:
         """Let time pass, by the store's clock."""
@@ -49,8 +49,9 @@ class SqliteEngine:
             await self._store.close()
             self._store = None
 
-    async def reopened(self) -> SqliteStore:
+    async def reopened(self, vault: Vault | None = None) -> SqliteStore:
         await self.close()
+        self.vault = vault or self.vault
         return await self.open()
 
     def tick(self, seconds: float) -> None:

@@ -146,6 +146,20 @@ async def test_a_broken_store_is_told_to_all_for_good(book: Book) -> None:
     assert writer.broken is not None
 
 
+async def test_a_store_found_broken_elsewhere_writes_no_more(book: Book) -> None:
+    """Who waits when a fault shows outside of a commit is told of it, and nothing more is tried."""
+    writer = Writer(book.transact)
+    first = await begin_a_commit(book, writer)
+    (task,) = await all_begun(writer, [Put("waits")])
+    writer.give_up(StoreBroken("the disk"))
+    book.go.set()
+
+    assert await first == "done first"
+    with pytest.raises(StoreBroken, match="the disk"):
+        await task
+    assert book.asked == [["first"]]
+
+
 async def test_a_canceled_waiter_disturbs_nobody(book: Book) -> None:
     """Whoever stops waiting leaves his write behind; the others of the group get their outcomes."""
     writer = Writer(book.transact)

@@ -3,7 +3,10 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from relay.core.vendor import Callback
+from relay.edges.vault import SealBroken, Vault, new_key
 from relay.ports import (
     Accepted,
     Attempt,
@@ -105,6 +108,17 @@ async def test_much_goes_in_small_batches(engine: Engine, store: Store) -> None:
 
     assert counts == [200, 50, 0]
     assert (await store.jobs(JobFilter(), 10, None)).items == ()
+
+
+async def test_a_lost_key_stops_nobody_else(engine: Engine, store: Store) -> None:
+    """What a lost key sealed is told as such where it is asked for, and left out of claims; the rest goes on."""
+    sealed = await accepted(store, "sealed")
+    store = await engine.reopened(Vault(new_key()))
+    job = await accepted(store, "open")
+
+    assert [found.id for found in (await claim(store)).jobs] == [job.id]
+    with pytest.raises(SealBroken, match="RELAY_SECRET_KEY"):
+        await store.job(sealed.id)
 
 
 async def test_no_secret_is_on_disk(engine: Engine, store: Store) -> None:

@@ -275,13 +275,17 @@ async def fill_disk(ballast: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed: nothing can fail fsync")
-async def test_a_failed_fsync_ends_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "nth"),
+    [pytest.param("relay.db-wal", 20, id="of a commit"), pytest.param("relay.db", 4, id="of a checkpoint")],
+)
+async def test_a_failed_fsync_ends_it(tmp_path: Path, file: str, nth: int) -> None:
     """When the disk cannot say that it has something, nothing is acknowledged any more, and the process is told."""
     path = str(tmp_path / "relay.db")
-    fault = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync"]
-    fault += ["-e", "inject=fdatasync,fsync:error=EIO:when=30+"]
+    fault = ["strace", "-f", "-qq", "-o", str(tmp_path / "trace"), "-P", str(tmp_path / file)]
+    fault += ["-e", "trace=fdatasync,fsync", "-e", f"inject=fdatasync,fsync:error=EIO:when={nth}+"]
     with started(path, "", *fault) as worker:
-        lines = await asyncio.to_thread(said, worker, 100_000)
+        lines = await asyncio.to_thread(said, worker, 1_000_000)
         assert worker.stderr is not None
         error = worker.stderr.read()
 
