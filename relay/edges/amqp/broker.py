@@ -154,6 +154,26 @@ class Broker:
             await asyncio.sleep(self._look_every)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What a look at the broker found: its name and version, and the events that nobody reads."""
+
+    server: str
+    unread_events: int
+
+
+async def examine(nodes: Sequence[str], topology: Topology, *, tls: ssl.SSLContext | None = None) -> Examination:
+    """Connect as relay would at start, and declare or check the topology. Raises BrokerAway or TopologyError."""
+    async with Link("examine", nodes, backoff=Backoff(random.random), tls=tls).opened() as connection:
+        await establish(connection, topology)
+        server = dict(connection.server_properties)
+        channel = await connection.channel(publisher_confirms=False, timeout=RPC_TIMEOUT)
+        return Examination(
+            server=f"{server.get('product', 'AMQP')!s} {server.get('version', '')!s}".strip(),
+            unread_events=await unread(channel, topology.events_queue) if topology.events_queue else 0,
+        )
+
+
 async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
     """Cancel them until they end: `wait_for` of Python 3.11, which the library uses, may swallow a cancellation."""
     left = {task for task in tasks if not task.done()}

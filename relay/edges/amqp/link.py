@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 import aio_pika
 import structlog
 from aiormq.abc import AbstractChannel, AbstractConnection
-from aiormq.exceptions import AMQPError, AuthenticationError, ConnectionClosed, ProbableAuthenticationError
+from aiormq.exceptions import AMQPError, AuthenticationError, ProbableAuthenticationError
 from yarl import URL
 
 from relay.edges.amqp.topology import TopologyError, said
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 for _name in ("aio_pika", "aiormq"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
-NOT_ALLOWED: Final = 530
+NOT_ALLOWED: Final = "NOT_ALLOWED"
 CLOSE_TIMEOUT: Final = 5.0
 
 TROUBLE: Final = (AMQPError, OSError, TimeoutError, RuntimeError)
@@ -189,7 +189,7 @@ def _refuses(error: BaseException) -> bool:
     """Whether the broker knows us not: another try will not change its mind. (A limit on connections may pass.)"""
     if isinstance(error, ProbableAuthenticationError | AuthenticationError):
         return True
-    return isinstance(error, ConnectionClosed) and error.args[0] == NOT_ALLOWED and "limit" not in said(error)
+    return NOT_ALLOWED in said(error) and "limit" not in said(error)
 
 
 async def ended(thing: AbstractChannel | AbstractConnection) -> str:

@@ -80,6 +80,11 @@ def _unmarshal_and_keep(self: header.ContentHeader, data: bytes) -> None:
     _unmarshal(self, data)
 
 
+def _closing_words(self: commands.Connection.Close) -> str:
+    """What the broker said: a refused virtual host reaches us only as the repr of this frame in an error's text."""
+    return f"{self.reply_code} {self.reply_text}"
+
+
 def install() -> None:
     """Replace pamqp's decoders, for the whole process. Doing it again changes nothing."""
     decode.METHODS["shortstr"] = read_short_text
@@ -87,6 +92,7 @@ def install() -> None:
         tables[key] = read_timestamp  # type: ignore[index]
     for tables, key in ((decode.METHODS, "table"), (decode.TABLE_MAPPING, b"F")):
         tables[key] = read_table  # type: ignore[index]
+    commands.Connection.Close.__repr__ = _closing_words  # type: ignore[assignment,method-assign]
     header.ContentHeader.unmarshal = _unmarshal_and_keep  # type: ignore[method-assign]
 
 

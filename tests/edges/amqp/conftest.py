@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -38,6 +38,7 @@ def connect(url: str) -> pika.BlockingConnection:
 
 @pytest.fixture
 def topology() -> Topology:
+    """Names of the test's own."""
     return own_topology()
 
 
@@ -88,6 +89,7 @@ class Inbox:
 
 @pytest.fixture
 def inbox() -> Inbox:
+    """An intake to watch."""
     return Inbox()
 
 
@@ -129,10 +131,5 @@ async def start(amqp_url: str) -> AsyncIterator[Start]:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until it holds, where nobody tells."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - a broker tells nobody what is in its queues
             await asyncio.sleep(0.02)
-
-
-@pytest.fixture(name="until")
-def _until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
-    return until

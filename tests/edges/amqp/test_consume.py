@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pika
@@ -12,12 +11,11 @@ from pika.adapters.blocking_connection import BlockingChannel
 from relay import failpoints
 from relay.edges.amqp import Topology
 from relay.ports import Ack, DeadLetter, Disposition, Incoming
-from tests.edges.amqp.conftest import Inbox, Start
-
-Until = Callable[[Callable[[], bool]], Awaitable[None]]
+from tests.edges.amqp.conftest import Inbox, Start, until
 
 
 def put(channel: BlockingChannel, topology: Topology, *bodies: bytes, **properties: object) -> None:
+    """Send requests."""
     for body in bodies:
         channel.basic_publish(
             topology.requests_exchange, "conn.run", body, pika.BasicProperties(**properties), mandatory=True
@@ -25,6 +23,7 @@ def put(channel: BlockingChannel, topology: Topology, *bodies: bytes, **properti
 
 
 def waiting(channel: BlockingChannel, queue: str) -> int:
+    """How many messages are in a queue."""
     return int(channel.queue_declare(queue, passive=True).method.message_count)
 
 
@@ -115,7 +114,7 @@ async def test_an_intake_that_raises_is_asked_again(
 
 
 async def test_nothing_is_taken_while_the_store_is_away(
-    start: Start, topology: Topology, pika_channel: BlockingChannel, inbox: Inbox, until: Until
+    start: Start, topology: Topology, pika_channel: BlockingChannel, inbox: Inbox
 ) -> None:
     """The consumer starts only when the store answers, and its state says what it waits for."""
     away = True
@@ -134,7 +133,7 @@ async def test_nothing_is_taken_while_the_store_is_away(
 
 
 async def test_a_dead_letter_carries_the_message_unchanged_and_the_reason(
-    start: Start, topology: Topology, pika_channel: BlockingChannel, inbox: Inbox, until: Until
+    start: Start, topology: Topology, pika_channel: BlockingChannel, inbox: Inbox
 ) -> None:
     """A refused message is in the dead-letter queue with its body, properties, key and headers, and ours beside."""
     errors = [{"path": "connection", "message": "unknown"}]
@@ -161,7 +160,7 @@ async def test_a_dead_letter_carries_the_message_unchanged_and_the_reason(
 
 
 async def test_a_dead_letter_neither_expires_nor_names_another_user(
-    start: Start, topology: Topology, pika_channel: BlockingChannel, inbox: Inbox, until: Until
+    start: Start, topology: Topology, pika_channel: BlockingChannel, inbox: Inbox
 ) -> None:
     """A message's time to live becomes a header of its dead letter, else the dead letter would vanish."""
     inbox.answers[b"bad"] = DeadLetter(reason="invalid_request", errors=[])
@@ -198,7 +197,7 @@ async def test_what_follows_a_dead_letter_runs_before_the_acknowledgement(
 
 
 async def test_a_queue_deleted_under_the_consumer_is_made_anew(
-    start: Start, topology: Topology, pika_channel: BlockingChannel, inbox: Inbox, until: Until
+    start: Start, topology: Topology, pika_channel: BlockingChannel, inbox: Inbox
 ) -> None:
     """The broker's basic.cancel ends in a new queue with a consumer on it."""
     broker = await start(topology, intake=inbox)
@@ -265,7 +264,7 @@ async def test_stopping_finishes_what_was_taken(
 
 @pytest.mark.parametrize("place", ["amqp.delivered", "amqp.before_ack"])
 async def test_a_fault_between_delivery_and_acknowledgement_loses_nothing(
-    start: Start, topology: Topology, pika_channel: BlockingChannel, inbox: Inbox, place: str, until: Until
+    start: Start, topology: Topology, pika_channel: BlockingChannel, inbox: Inbox, place: str
 ) -> None:
     """Whatever breaks before the acknowledgement, the message is handled again."""
     failpoints.arm(f"{place}:error")

@@ -1,7 +1,6 @@
 """Publishing to a real broker, read by another client."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -10,12 +9,11 @@ from pika.adapters.blocking_connection import BlockingChannel
 from relay import failpoints
 from relay.edges.amqp import Broker, Topology
 from relay.ports import BrokerAway, NotDelivered, Outgoing, Unroutable
-from tests.edges.amqp.conftest import Start
-
-Until = Callable[[Callable[[], bool]], Awaitable[None]]
+from tests.edges.amqp.conftest import Start, until
 
 
 def event(topology: Topology, number: int = 0, **changes: Any) -> Outgoing:
+    """An event to the events exchange, or as changed."""
     settings = {
         "exchange": topology.events_exchange,
         "routing_key": "conn.run.onJobSuccess",
@@ -26,6 +24,7 @@ def event(topology: Topology, number: int = 0, **changes: Any) -> Outgoing:
 
 
 async def outcome(broker: Broker, message: Outgoing) -> str:
+    """`delivered`, or the name of what was raised."""
     try:
         await broker.publisher.publish(message)
     except NotDelivered as error:
@@ -45,7 +44,7 @@ async def test_an_event_arrives_persistent_with_all_its_properties(
             correlation_id="c",
             content_type="application/cloudevents+json",
             headers={"x-relay-job-id": "job_1"},
-        )  # fmt: skip
+        )
     )
     delivery, properties, body = pika_channel.basic_get(topology.events_queue, auto_ack=True)
     properties.headers.pop("x-delivery-count", None)
@@ -91,7 +90,7 @@ async def test_a_missing_exchange_fails_only_its_own(start: Start, topology: Top
 
 
 async def test_an_exchange_deleted_in_between_is_survived(
-    start: Start, topology: Topology, pika_channel: BlockingChannel, until: Until
+    start: Start, topology: Topology, pika_channel: BlockingChannel
 ) -> None:
     """After an exchange is gone its messages are not delivered, and others are, without a restart."""
     broker = await start(topology)

@@ -1,6 +1,5 @@
 """What relay makes on a real broker, and what it says where it can't."""
 
-import asyncio
 import json
 import re
 from dataclasses import replace
@@ -9,8 +8,8 @@ from pathlib import Path
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from relay.edges.amqp import Broker, Topology, TopologyError, definitions, permissions
-from tests.edges.amqp.conftest import Inbox, Start, connect
+from relay.edges.amqp import Broker, Topology, TopologyError, definitions, examine, permissions
+from tests.edges.amqp.conftest import Inbox, Start, connect, until
 from tests.rabbitmq import RabbitMQ
 
 
@@ -133,9 +132,19 @@ async def test_unread_events_show(start: Start, topology: Topology, pika_channel
     pika_channel.basic_publish(topology.events_exchange, "k", b"x")
     await first.close()
     broker = await start(topology, look_every=0.05)
-    async with asyncio.timeout(30):
-        while broker.status().unread_events != 1:
-            await asyncio.sleep(0.02)
+    await until(lambda: broker.status().unread_events == 1)
+
+
+async def test_an_examination_tells_version_and_unread_events(
+    topology: Topology, pika_channel: BlockingChannel, amqp_url: str
+) -> None:
+    """One look declares as a start would, and tells what it found."""
+    await examine([amqp_url], topology)
+    pika_channel.basic_publish(topology.events_exchange, "k", b"x")
+    found = await examine([amqp_url], replace(topology, declare=False))
+
+    assert found.server.startswith("RabbitMQ ")
+    assert found.unread_events == 1
 
 
 def test_a_prefetch_of_nothing_is_refused() -> None:
