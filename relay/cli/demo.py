@@ -64,13 +64,13 @@ def run_recipe(recipe: int, **completion: Any) -> dict[str, Any]:
 
 SCENES: Sequence[Scene] = (
     Scene(
-        request_id="demo-succeeds",
+        request_id="demo-success",
         request=run_recipe(28629, mode="poll", pollInterval=0.3),
         ends="succeeded",
         story="relay polls until the vendor says Complete",
     ),
     Scene(
-        request_id="demo-fails",
+        request_id="demo-failure",
         request=run_recipe(9001, mode="poll", pollInterval=0.3),
         ends="failed",
         story="the vendor's own error comes out",
@@ -82,7 +82,7 @@ SCENES: Sequence[Scene] = (
         story="the vendor's signed webhook tells, no poll needed",
     ),
     Scene(
-        request_id="demo-lost-answer",
+        request_id="demo-lost",
         request=run_recipe(9013),
         ends="succeeded",
         story="the submit's answer is lost: found again, not sent twice",
@@ -311,12 +311,12 @@ class Demo:
 
     def _tell(self, request_id: str, what: str, more: str) -> None:
         color = {"succeeded": "green", "failed": "red", "canceled": "yellow", "expired": "red"}.get(what, "default")
-        self.console.print(f"{self._clock()}  {request_id:<17} [{color}]{what:<11}[/] [dim]{more}[/]")
+        self.console.print(f"{self._clock()}  {request_id:<12} [{color}]{what:<11}[/] [dim]{more}[/]")
 
     def _tell_event(self, where: str, event: Mapping[str, Any], more: str) -> None:
         data = event["data"]
         name = f"{event['type']} {event['id']}"
-        self.console.print(f"{self._clock()}  {data['requestId']:<17} → {where} [bold]{name}[/] [dim]{more}[/]")
+        self.console.print(f"{self._clock()}  {data['requestId']:<12} → {where} [bold]{name}[/] [dim]{more}[/]")
 
     def _clock(self) -> str:
         return f"[dim]{time.monotonic() - self.began:5.1f} s[/]"
@@ -324,8 +324,10 @@ class Demo:
     async def _sum_up(self, session: aiohttp.ClientSession, vendor: TrifactaSimulator) -> bool:
         """The closing table; whether each job ended as it should, with one event at each target."""
         jobs = {job["requestId"]: job for job in await self._jobs(session)}
-        table = Table(title="Each job and its one event", title_justify="left", title_style="bold", box=None)
-        for title in ("request", "ended as", "learned by", "event", "at the receiver", "on the queue", ""):
+        table = Table(
+            title="Each job and its one event", title_justify="left", title_style="bold", box=None, pad_edge=False
+        )
+        for title in ("", "request", "ended", "by", "event", "receiver", "queue"):
             table.add_column(title, no_wrap=True)
         fine = self.seen.unverified == 0
         for scene in SCENES:
@@ -334,13 +336,13 @@ class Demo:
             right = job.get("state") == scene.ends and len({*events, *queued}) == 1
             fine = fine and right
             table.add_row(
+                "[green]✓[/]" if right else "[red]✗[/]",
                 scene.request_id,
                 job.get("state", "?"),
-                job.get("completedBy", "?"),
-                events[0] if events else "-",
-                f"{len(events)}, verified" if events else "none",
-                str(len(queued)) if self.amqp_url else "no broker",
-                "[green]✓[/]" if right else f"[red]✗ expected {scene.ends}, one event[/]",
+                job.get("completedBy") or "?",
+                events[0] if events else "none",
+                str(len(events)),
+                str(len(queued)) if self.amqp_url else "off",
             )
         self.console.print()
         self.console.print(table)
@@ -348,7 +350,7 @@ class Demo:
         twice = [recipe for recipe, count in made.items() if count > 1]
         self.console.print(f"\nThe vendor made {made.total()} jobs; submitted twice: {', '.join(twice) or 'none'}.")
         for scene in SCENES:
-            self.console.print(f"  [dim]{scene.request_id:<17} {scene.story}[/]")
+            self.console.print(f"  [dim]{scene.request_id:<12} {scene.story}[/]")
         return fine and not twice
 
     def _where_to_look(self, relay: Relay) -> None:
@@ -356,7 +358,7 @@ class Demo:
         self.console.print(f"""
 relay stays up; Ctrl-C ends it. Try, from another terminal:
 
-  curl -s {url}/v1/jobs?requestId=demo-fails
+  curl -s {url}/v1/jobs?requestId=demo-failure
   curl -s {url}/v1/deliveries
   curl -s {url}/metrics
   relay jobs list --server {url}
