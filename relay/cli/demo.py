@@ -19,7 +19,6 @@ import aio_pika
 import aiohttp
 from aiohttp import web
 from rich.console import Console
-from rich.table import Table
 
 from relay import log
 from relay.app import Relay
@@ -324,28 +323,24 @@ class Demo:
     async def _sum_up(self, session: aiohttp.ClientSession, vendor: TrifactaSimulator) -> bool:
         """The closing table; whether each job ended as it should, with one event at each target."""
         jobs = {job["requestId"]: job for job in await self._jobs(session)}
-        table = Table(
-            title="Each job and its one event", title_justify="left", title_style="bold", box=None, pad_edge=False
-        )
-        for title in ("", "request", "ended", "by", "event", "receiver", "queue"):
-            table.add_column(title, no_wrap=True)
+        row = "{:<12} {:<9} {:<8} {:<30} {:<8} {}"
+        self.console.print("\n[bold]Each job and its one event[/]\n")
+        self.console.print(f"  [dim]{row.format('request', 'ended', 'by', 'event', 'receiver', 'queue')}[/]")
         fine = self.seen.unverified == 0
         for scene in SCENES:
             job, events = jobs.get(scene.request_id, {}), self.seen.at_receiver.get(scene.request_id, [])
             queued = self.seen.on_queue.get(scene.request_id, [])
             right = job.get("state") == scene.ends and len({*events, *queued}) == 1
             fine = fine and right
-            table.add_row(
-                "[green]✓[/]" if right else "[red]✗[/]",
+            line = row.format(
                 scene.request_id,
                 job.get("state", "?"),
                 job.get("completedBy") or "?",
                 events[0] if events else "none",
-                str(len(events)),
-                str(len(queued)) if self.amqp_url else "off",
+                len(events),
+                len(queued) if self.amqp_url else "off",
             )
-        self.console.print()
-        self.console.print(table)
+            self.console.print(f"{'[green]✓[/]' if right else '[red]✗[/]'} {line}")
         made = vendor.ledger.made_by_subject()
         twice = [recipe for recipe, count in made.items() if count > 1]
         self.console.print(f"\nThe vendor made {made.total()} jobs; submitted twice: {', '.join(twice) or 'none'}.")
