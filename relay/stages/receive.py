@@ -154,7 +154,7 @@ class Receive:
         except TransportError as error:
             return facts.Nudged(reason=f"the callback could not be confirmed: {error}")
         except FlowFailed as error:
-            log.error("vendor.flow_failed", **log_context(job), act="callback", error=str(error))
+            log.warning("vendor.flow_failed", **log_context(job), act="callback", error=str(error))
             return facts.Nudged(reason=f"the callback could not be read: {error}")
         unproven = account.connection.callback_signature == "off" or account.vendor.verify is None
         if unproven and isinstance(fact, facts.Succeeded | facts.Failed | facts.Canceled):

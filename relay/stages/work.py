@@ -97,7 +97,7 @@ class Work:
         except TransportError as error:
             fact = _unheard(job, act, error)
         except FlowFailed as error:
-            log.error("vendor.flow_failed", **log_context(job), act=name, error=str(error))
+            log.warning("vendor.flow_failed", **log_context(job), act=name, error=str(error))
             fact = _broken(job, act, error)
         except Exception as error:
             log.exception("vendor.act_failed", **log_context(job), act=name)
