@@ -1,0 +1,129 @@
+"""Who may call what."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+
+from relay.app import Relay
+from relay.simulators.trifacta import TrifactaSimulator
+from tests.running import RECIPE, running, settings
+
+TOKENS = {
+    "reader": {"scopes": ["read"]},
+    "submitter": {"scopes": ["submit"]},
+    "operator": {"scopes": ["operate"]},
+    "limited": {"scopes": ["read", "submit", "operate"], "connections": ["other"]},
+}
+
+
+@pytest.fixture
+async def relay(tmp_path: Path, vendor: TrifactaSimulator) -> AsyncIterator[Relay]:
+    """A relay with tokens, whose secrets are their names, and two connections."""
+    tokens = [
+        {"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), **more} for name, more in TOKENS.items()
+    ]
+    given = settings(tmp_path, vendor, tokens=tokens)
+    given["connections"]["other"] = given["connections"]["tri"]
+    async with running(tmp_path, given) as relay:
+        yield relay
+
+
+async def ask(http: ClientSession, method: str, path: str, token: str | None, body: Any = None) -> tuple[int, Any]:
+    """One request with a token."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with http.request(method, path, json=body, headers=headers) as answer:
+        return answer.status, await answer.json(content_type=None)
+
+
+async def submitted(http: ClientSession, connection: str) -> str:
+    """A job on that connection."""
+    body = {"connection": connection, "parameters": RECIPE}
+    _, row = await ask(http, "POST", "/v1/jobs", "limited" if connection == "other" else "submitter", body)
+    return str(row["jobId"])
+
+
+@pytest.mark.parametrize("authorization", [None, "Bearer", "Bearer wrong", "Basic cmVhZGVy", "reader"])
+async def test_strangers_are_turned_away(http: ClientSession, authorization: str | None) -> None:
+    """Without a known bearer token the answer is a 401 problem that asks for one."""
+    headers = {"Authorization": authorization} if authorization else {}
+    async with http.get("/v1/jobs", headers=headers) as answer:
+        problem = await answer.json(content_type=None)
+
+    assert (401, "Bearer", "unauthorized") == (answer.status, answer.headers["WWW-Authenticate"], problem["code"])
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/docs"])
+async def test_health_and_documents_need_no_token(http: ClientSession, path: str) -> None:
+    """Health, metrics and documents are open to all, by GET and by HEAD."""
+    async with http.get(path) as answer, http.head(path) as head:
+        assert (200, 200) == (answer.status, head.status)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/jobs", {"reader", "limited"}),
+        ("GET", "/v1/jobs/job_0", {"reader", "limited"}),
+        ("GET", "/v1/deliveries", {"reader", "limited"}),
+        ("GET", "/v1/vendors", {"reader", "limited"}),
+        ("GET", "/v1/connections", {"reader", "limited"}),
+        ("POST", "/v1/jobs", {"submitter", "limited"}),
+        ("POST", "/v1/jobs/job_0/cancel", {"submitter", "operator", "limited"}),
+        ("POST", "/v1/deliveries/dlv_0/redeliver", {"operator", "limited"}),
+    ],
+)
+async def test_each_route_asks_for_its_scope(http: ClientSession, method: str, path: str, allowed: set[str]) -> None:
+    """A token without the route's scope gets 403."""
+    answers = {token: (await ask(http, method, path, token))[0] for token in TOKENS}
+
+    assert allowed == {token for token, status in answers.items() if status != 403}
+
+
+async def test_a_limited_token_sees_its_connections_alone(http: ClientSession) -> None:
+    """To a token that is limited to connections, the jobs of others are not there."""
+    theirs, own = await submitted(http, "tri"), await submitted(http, "other")
+    _, page = await ask(http, "GET", "/v1/jobs", "limited")
+    _, connections = await ask(http, "GET", "/v1/connections", "limited")
+    hidden = [
+        (await ask(http, method, f"/v1/jobs/{theirs}{more}", "limited"))[0]
+        for method, more in (("GET", ""), ("GET", "/result"), ("POST", "/cancel"))
+    ]
+
+    assert [own] == [row["jobId"] for row in page["items"]]
+    assert ["other"] == [each["name"] for each in connections["items"]]
+    assert [404, 404, 404] == hidden
+
+
+async def test_a_limited_token_asks_its_connections_alone(http: ClientSession) -> None:
+    """A request for another connection is a 403 problem."""
+    status, problem = await ask(http, "POST", "/v1/jobs", "limited", {"connection": "tri", "parameters": RECIPE})
+
+    assert (403, "connection") == (status, problem["errors"][0]["path"])
+
+
+class TestWithoutTokens:
+    """No token is configured."""
+
+    @pytest.fixture
+    async def relay(self, tmp_path: Path, vendor: TrifactaSimulator) -> AsyncIterator[Relay]:
+        """A relay without tokens."""
+        async with running(tmp_path, settings(tmp_path, vendor)) as relay:
+            yield relay
+
+    async def test_this_machine_needs_none(self, http: ClientSession) -> None:
+        """Requests from this machine are answered."""
+        assert (await ask(http, "GET", "/v1/jobs", None))[0] == 200
+
+    @pytest.mark.parametrize(
+        "headers", [{"Host": "evil.example.com"}, {"X-Forwarded-For": "203.0.113.1"}, {"Forwarded": "for=203.0.113.1"}]
+    )
+    async def test_what_only_passes_through_this_machine_is_refused(
+        self, http: ClientSession, headers: dict[str, str]
+    ) -> None:
+        """A request under a foreign name (another's page) or through a proxy gets 403."""
+        async with http.get("/v1/jobs", headers=headers) as answer:
+            assert answer.status == 403

@@ -1,0 +1,132 @@
+"""Vendors call back."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+
+from relay.app import Relay
+from relay.core.job import Job
+from relay.core.signature import timestamped
+from relay.core.vendor import CallbackAddress
+from relay.edges.web import bodies
+from relay.simulators.trifacta import TrifactaSimulator
+from tests.running import ENDLESS, locked, until
+
+
+@pytest.fixture
+async def address(relay: Relay, http: ClientSession) -> CallbackAddress:
+    """The address of a running job that would never end by itself."""
+    async with http.post("/v1/jobs", json={"connection": "tri", "parameters": ENDLESS}) as answer:
+        row = await answer.json()
+
+    async def submitted() -> Job | None:
+        job = await relay.store.job(row["jobId"])
+        return job if job and job.vendor_job_id else None
+
+    found = relay.callbacks.address(await until(submitted))
+    assert found is not None
+    return found
+
+
+def signed(address: CallbackAddress, body: bytes) -> dict[str, str]:
+    """The header that the vendor sends with this body."""
+    return {"X-Webhook-Signature": timestamped(address.secret, body, time.time())}
+
+
+async def call(http: ClientSession, url: str, body: bytes = b"{}", **headers: str) -> tuple[int, Any]:
+    """Report to relay as a vendor does."""
+    async with http.post(url, data=body, headers=headers) as answer:
+        return answer.status, await answer.json(content_type=None)
+
+
+async def test_a_signed_callback_ends_its_job(relay: Relay, http: ClientSession, address: CallbackAddress) -> None:
+    """A callback with the vendor's signature is answered 200, and what it says becomes the job's end."""
+    job_id = address.url.rpartition("/")[2].split(".")[1]
+    job = await relay.store.job(job_id)
+    assert job is not None
+    body = json.dumps({"jobid": job.vendor_job_id, "jobstatus": "Failed"}).encode()
+    status, _ = await call(http, address.url, body, **signed(address, body))
+
+    async def ended() -> Job | None:
+        job = await relay.store.job(job_id)
+        return job if job and job.finished_at else None
+
+    job = await until(ended)
+
+    assert (200, "failed", "webhook") == (status, job.state.value, job.completed_by)
+
+
+async def test_a_repeated_callback_is_fine(http: ClientSession, address: CallbackAddress) -> None:
+    """The same callback again is answered 200 as well."""
+    body = b'{"jobid": "1", "jobstatus": "Failed"}'
+    answers = [(await call(http, address.url, body, **signed(address, body)))[0] for _ in range(2)]
+
+    assert [200, 200] == answers
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "POST"])
+async def test_an_unsigned_callback_is_turned_away_by_whatever_method(
+    http: ClientSession, address: CallbackAddress, method: str
+) -> None:
+    """Any method is answered, and without the vendor's signature the answer is a 401 problem."""
+    async with http.request(method, address.url) as answer:
+        assert (401, "application/problem+json") == (answer.status, answer.content_type)
+
+
+@pytest.mark.parametrize("token", ["x", "tri.job_0.abc", "%ff%00", "tri..", "a" * 5000])
+async def test_an_address_that_relay_never_made_is_unknown(http: ClientSession, token: str) -> None:
+    """A token that relay did not make is a 404 problem."""
+    status, problem = await call(http, f"/v1/callbacks/{token}")
+
+    assert (404, "not_found") == (status, problem["code"])
+
+
+async def test_a_huge_callback_is_refused(http: ClientSession, address: CallbackAddress) -> None:
+    """A body beyond the cap is a 413 problem."""
+    status, _ = await call(http, address.url, b"x" * 20001)
+
+    assert status == 413
+
+
+async def test_a_callback_that_trickles_in_is_given_up(
+    http: ClientSession, address: CallbackAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that does not come in time is a 408 problem."""
+    monkeypatch.setattr(bodies, "BODY_TIMEOUT", 0.1)
+    answered = asyncio.Event()
+
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b"{"
+        await answered.wait()
+        yield b"}"
+
+    async with http.post(address.url, data=trickle()) as answer:
+        answered.set()
+
+    assert answer.status == 408
+
+
+async def test_a_callback_that_cannot_be_stored_is_not_confirmed(
+    relay: Relay, http: ClientSession, address: CallbackAddress
+) -> None:
+    """While the store is away the vendor is told to come again: 503, never 200."""
+    body = b"{}"
+    with locked(relay):
+        locked_out, _ = await call(http, address.url, body, **signed(address, body))
+    afterwards, _ = await call(http, address.url, body, **signed(address, body))
+
+    assert (503, 200) == (locked_out, afterwards)
+
+
+async def test_the_vendor_ends_a_job_by_its_webhook(http: ClientSession, vendor: TrifactaSimulator) -> None:
+    """A job whose vendor can call back ends by that, without a poll."""
+    body = {"connection": "tri", "parameters": {"wrangledDataset": {"id": 7}}}
+    async with http.post("/v1/jobs", json=body, headers={"Prefer": "wait=30"}) as answer:
+        job = await answer.json()
+
+    assert ("succeeded", "webhook", 0) == (job["state"], job["completedBy"], job["polls"])

@@ -1,0 +1,155 @@
+"""Clients that mean no good, and the server's end."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+import structlog
+from aiohttp import ClientSession
+
+from relay.app import Relay
+from relay.edges.web import Doors, Server
+from tests.running import ENDLESS, until
+
+
+@pytest.fixture
+def doors(relay: Relay) -> Doors:
+    """The doors of a real relay, for a server of the test's own."""
+    return relay._doors()
+
+
+@asynccontextmanager
+async def serving(doors: Doors, **limits: Any) -> AsyncIterator[Server]:
+    """A server with other limits."""
+    server = Server(doors, "127.0.0.1", 0, **limits)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def connected(server: Server) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A bare connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=2**16)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def _count(server: Server, wanted: int) -> bool:
+    """Whether the server has so many connections."""
+    return len(server._connections) == wanted
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
+async def test_a_head_that_never_ends_is_given_up(doors: Doors, sent: bytes) -> None:
+    """A client that does not finish a request's head is dropped."""
+    async with serving(doors, patience=0.1) as server, connected(server) as (reader, writer):
+        writer.write(sent)
+
+        assert await reader.read() == b""
+
+
+async def test_the_second_head_on_a_connection_is_given_up_too(doors: Doors) -> None:
+    """A client that was answered once has no more time for its next request."""
+    async with serving(doors, patience=0.2) as server, connected(server) as (reader, writer):
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.readuntil(b'{"status":"ok"}')
+        writer.write(b"GET /livez HTTP/1.1\r\n")
+
+        assert await reader.read() == b""
+
+
+async def test_a_client_that_idles_is_let_go(doors: Doors) -> None:
+    """A connection that is kept alive for nothing is closed."""
+    async with serving(doors, keepalive=0.1) as server, connected(server) as (reader, writer):
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.readuntil(b'{"status":"ok"}')
+
+        assert await reader.read() == b""
+
+
+async def test_a_client_that_takes_no_answer_is_dropped(doors: Doors) -> None:
+    """A client that asks and asks and reads nothing does not hold its connection."""
+    async with serving(doors, patience=0.2) as server, connected(server) as (_, writer):
+        transport = writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500)
+        await until(partial(_count, server, 1))
+        await until(partial(_count, server, 0))
+
+
+async def test_more_connections_than_fit_are_told_so(doors: Doors) -> None:
+    """The connection beyond the last place gets 503 at once, and there is room again when another goes."""
+    async with serving(doors, most_connections=1) as server:
+        async with connected(server) as (_, writer):
+            writer.write(b"GET ")
+            await until(partial(_count, server, 1))
+            async with connected(server) as (reader, _):
+                assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+        await until(partial(_count, server, 0))
+        async with ClientSession(server.url) as http, http.get("/livez") as answer:
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00", b"GET / HTTP/9.9\r\n\r\n", b"x" * 100_000])
+async def test_what_is_no_http_is_survived(doors: Doors, sent: bytes) -> None:
+    """Whatever comes over the socket, others are still answered."""
+    async with serving(doors, patience=0.5) as server, connected(server) as (reader, writer):
+        writer.write(sent)
+        await reader.read()
+        async with ClientSession(server.url) as http, http.get("/livez") as answer:
+            assert answer.status == 200
+
+
+async def test_a_defect_tells_no_details(doors: Doors) -> None:
+    """What relay did not foresee is a 500 problem without details; the log has the trace."""
+
+    async def broken() -> bytes:
+        raise RuntimeError("canary")
+
+    with structlog.testing.capture_logs() as logged:
+        async with (
+            serving(dataclasses.replace(doors, metrics=broken)) as server,
+            ClientSession(server.url) as http,
+            http.get("/metrics") as answer,
+        ):
+            text = await answer.text()
+
+    assert (500, True, False) == (answer.status, "internal_error" in text, "canary" in text)
+    assert [("/metrics", True)] == [(it["route"], it["exc_info"]) for it in logged if it["log_level"] == "error"]
+
+
+async def test_the_end_cuts_a_wait_short(doors: Doors) -> None:
+    """Whoever waits for a job's end when the server stops is answered with the job as it is."""
+    async with serving(doors) as server, ClientSession(server.url) as http:
+        body = {"connection": "tri", "parameters": ENDLESS}
+
+        async def wait() -> int:
+            async with http.post("/v1/jobs", json=body, headers={"Prefer": "wait=60"}) as answer:
+                return answer.status
+
+        async def accepted() -> bool:
+            return bool((await doors.store.census()).jobs)
+
+        waiting = asyncio.create_task(wait())
+        await until(accepted)
+        await server.stop()
+
+        assert await waiting == 202
+
+
+async def test_the_end_comes_once(doors: Doors) -> None:
+    """To stop a server that has stopped does nothing, and nothing listens there any more."""
+    async with serving(doors) as server:
+        await server.stop()
+        with pytest.raises(OSError, match=r"refused|failed"):
+            await asyncio.open_connection("127.0.0.1", server.port)
