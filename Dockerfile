@@ -3,10 +3,10 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 # The builder's pip fills both environments; the one that goes out has no pip of its own.
 RUN python -m venv /build && python -m venv --without-pip /opt/relay
-COPY requirements*.lock ./
+COPY deploy/requirements*.lock ./
 RUN /build/bin/pip install --require-hashes -r requirements-build.lock
 RUN /build/bin/pip --python /opt/relay/bin/python install --require-hashes -r requirements.lock
-COPY pyproject.toml LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY relay relay
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
  && /build/bin/pip --python /opt/relay/bin/python install --no-deps /wheels/*.whl

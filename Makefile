@@ -60,14 +60,14 @@ PIP_COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= CU
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 lock: install ## pin what pyproject.toml asks for: to run relay, to work on it, to build it
-	$(PIP_COMPILE) -o requirements.lock pyproject.toml
-	$(PIP_COMPILE) -o requirements-dev.lock --extra dev --constraint requirements.lock pyproject.toml
-	$(PIP_COMPILE) -o requirements-build.lock --only-build-deps --build-deps-for wheel pyproject.toml
+	$(PIP_COMPILE) -o deploy/requirements.lock pyproject.toml
+	$(PIP_COMPILE) -o deploy/requirements-dev.lock --extra dev --constraint deploy/requirements.lock pyproject.toml
+	$(PIP_COMPILE) -o deploy/requirements-build.lock --only-build-deps --build-deps-for wheel pyproject.toml
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check
 APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends
 
-.venv/.installed: requirements-dev.lock pyproject.toml
+.venv/.installed: deploy/requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'relay needs Python 3.11 or later: make install PYTHON=python3.11' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
@@ -76,6 +76,6 @@ APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout
 			{ $(APT_INSTALL) "$$package" || { apt-get -qq update && $(APT_INSTALL) "$$package"; }; } >/dev/null || \
 		{ echo "Python cannot make virtual environments here: install $$package first" >&2; exit 1; }; }
 	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv .venv
-	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@$(PIP_INSTALL) --require-hashes -r deploy/requirements-dev.lock
 	@$(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
