@@ -1,6 +1,7 @@
 """Where the request is in a message: plain JSON, or CloudEvents 1.0 in structured or binary mode."""
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from relay.core.flow import JsonValue, strict_json
 STRUCTURED = "application/cloudevents+json"
 PLAIN = frozenset({"", "application/json", "text/plain", "application/octet-stream"})
 _BINARY_PREFIXES = ("ce-", "cloudevents:", "cloudevents_")
+_VERSION = "1.0"
+_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Misfit(ValueError):
@@ -22,7 +25,7 @@ class Misfit(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """A request as found in its message: the JSON bytes of it, the event's `source/id`, its trace."""
+    """A request as found in its message: the JSON bytes of it, the event's `source/id`, its trace if that is one."""
 
     request: bytes | JsonValue
     event_id: str | None = None
@@ -35,23 +38,31 @@ def unwrap(body: bytes, content_type: str | None, content_encoding: str | None, 
         raise Misfit("contentEncoding", f"content-encoding {content_encoding!r} is not taken: send it plain")
     media = (content_type or "").partition(";")[0].strip().lower()
     attributes = _binary_attributes(headers)
+    trace = _trace(attributes.get("traceparent")) or _trace(headers.get("traceparent"))
     if media == STRUCTURED:
-        return _structured(body)
+        return _structured(body, trace)
     if media not in PLAIN and not media.endswith("+json"):
         raise Misfit("contentType", f"content type {media!r} is not taken: send application/json or {STRUCTURED}")
     if "specversion" in attributes:
-        return Envelope(request=body, event_id=_event_id(attributes), traceparent=attributes.get("traceparent"))
-    return Envelope(request=body, traceparent=_text(headers.get("traceparent")))
+        _check_version(attributes)
+        return Envelope(request=body, event_id=_event_id(attributes), traceparent=trace)
+    return Envelope(request=body, traceparent=trace)
 
 
-def _structured(body: bytes) -> Envelope:
+def _structured(body: bytes, trace: str | None) -> Envelope:
     try:
         event = strict_json(body)
     except (ValueError, RecursionError) as error:
         raise Misfit("", "the message is not JSON") from error
-    if not isinstance(event, dict) or event.get("specversion") != "1.0":
-        raise Misfit("specversion", "a CloudEvents message needs specversion 1.0")
-    return Envelope(request=_data(event), event_id=_event_id(event), traceparent=_text(event.get("traceparent")))
+    event = event if isinstance(event, dict) else {}
+    _check_version(event)
+    own = _trace(event.get("traceparent"))
+    return Envelope(request=_data(event), event_id=_event_id(event), traceparent=own or trace)
+
+
+def _check_version(attributes: Mapping[str, Any]) -> None:
+    if attributes.get("specversion") != _VERSION:
+        raise Misfit("specversion", f"a CloudEvents message needs specversion {_VERSION}")
 
 
 def _data(event: Mapping[str, JsonValue]) -> JsonValue:
@@ -75,6 +86,11 @@ def _binary_attributes(headers: Mapping[str, Any]) -> dict[str, str]:
 def _event_id(attributes: Mapping[str, Any]) -> str | None:
     source, name = _text(attributes.get("source")), _text(attributes.get("id"))
     return f"{source}/{name}" if source and name else None
+
+
+def _trace(value: object) -> str | None:
+    """A W3C traceparent. What is none is left out: nobody could follow it, and not every store could keep it."""
+    return value if isinstance(value, str) and _TRACE.fullmatch(value) else None
 
 
 def _text(value: object) -> str | None:
