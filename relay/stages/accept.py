@@ -8,18 +8,17 @@ import hashlib
 import re
 import secrets
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import orjson
 import structlog
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
 
 from relay import failpoints
 from relay.core import cloudevents
-from relay.core.flow import JsonValue
+from relay.core.flow import JsonValue, strict_json
 from relay.core.job import ErrorCode, Job, JobError, JobSpec, State, Target, new_job_id
 from relay.core.schedule import backoff
 from relay.core.vendor import Account, Operation
@@ -31,7 +30,9 @@ from relay.messages import (
     JobRequest,
     Readable,
     Refusal,
+    TargetName,
     complaints_of,
+    json_path,
     refuse,
     rfc3339,
 )
@@ -61,6 +62,8 @@ from relay.stages.record import exchange_delivery, log_context, reply_delivery
 log = structlog.get_logger()
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""A NUL, or half of a surrogate pair."""
 CheckUrl: TypeAlias = Callable[[str], str | None]
 """Why a URL is not taken, None if it is."""
 
@@ -76,7 +79,7 @@ class ReplyPolicy:
         """Why a reply may not go to this queue, None if it may."""
         if queue in self.own_queues:
             return "replies never go to relay's own queues"
-        if self.prefixes is not None and not queue.startswith(self.prefixes or ("\x00",)):
+        if self.prefixes is not None and not queue.startswith(self.prefixes):
             allowed = ", ".join(self.prefixes) or "none"
             return f"replies may not go to this queue; allowed prefixes: {allowed} (amqp.replyTo)"
         return None
@@ -117,10 +120,7 @@ class Accept:
         try:
             outcome = await self._take(asked)
         except Refusal as refusal:
-            self._metrics.requests.labels(asked.source, refusal.code.value).inc()
-            log.info(
-                "request.refused", source=asked.source, code=refusal.code.value, request=refusal.readable.request_id
-            )
+            self._tell_refused(asked.source, refusal)
             raise
         self._metrics.requests.labels(asked.source, "accepted" if isinstance(outcome, Accepted) else "repeat").inc()
         return outcome
@@ -139,15 +139,15 @@ class Accept:
     # --- from message to job ---
 
     async def _take(self, asked: Asked) -> Accepted | Repeat:
-        raw, canonical = self._parsed(asked)
-        readable = _readable(raw, asked)
+        raw = self._parsed(asked)
         try:
-            return await self._store_job(await self._checked(asked, raw, canonical))
+            return await self._store_job(await self._checked(asked, raw))
         except Refusal as refusal:
+            readable = _readable(raw, asked)
             raise Refusal(refusal.code, refusal.complaints, readable, status=refusal.status) from refusal
 
-    async def _checked(self, asked: Asked, raw: Mapping[str, JsonValue], canonical: bytes) -> NewJob:
-        request = self._request(canonical)
+    async def _checked(self, asked: Asked, raw: Mapping[str, JsonValue]) -> NewJob:
+        request = self._request(self._canonical(raw))
         request_id = request.request_id or self._fallback(asked)
         connection, account = await self._addressed(request, asked)
         operation = self._operation(request, account)
@@ -201,28 +201,32 @@ class Accept:
 
     # --- reading ---
 
-    def _parsed(self, asked: Asked) -> tuple[dict[str, JsonValue], bytes]:
-        """The request as a JSON object, and its canonical bytes."""
+    def _parsed(self, asked: Asked) -> dict[str, JsonValue]:
+        """The request as a JSON object."""
         raw = asked.request
         if isinstance(raw, bytes):
             if len(raw) > self._max_bytes:
-                text = f"the request has {len(raw)} bytes; at most {self._max_bytes} are taken"
-                raise refuse(ErrorCode.INVALID_REQUEST, "", text, status=413)
+                raise self._too_large(len(raw))
             try:
-                raw = from_json(raw, allow_inf_nan=False)
-            except ValueError as error:
+                raw = strict_json(raw)
+            except (ValueError, RecursionError) as error:
                 raise refuse(ErrorCode.INVALID_REQUEST, "", f"not JSON: {error}", status=400) from error
         if not isinstance(raw, dict):
             raise refuse(ErrorCode.INVALID_REQUEST, "", "the request must be a JSON object")
-        try:
-            canonical = orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)
-        except TypeError as error:
-            raise refuse(ErrorCode.INVALID_REQUEST, "", f"not plain JSON: {error}", status=400) from error
+        return raw
+
+    def _canonical(self, raw: Mapping[str, JsonValue]) -> bytes:
+        """The request's bytes, the same for the same content."""
+        canonical = _sorted(raw)
+        if canonical is None:
+            raise Refusal(ErrorCode.INVALID_REQUEST, list(_unstorable(raw, ())))
         if len(canonical) > self._max_bytes:
-            raise refuse(ErrorCode.INVALID_REQUEST, "", f"at most {self._max_bytes} bytes are taken", status=413)
-        if _NUL.search(canonical):
-            raise refuse(ErrorCode.INVALID_REQUEST, "", "a string holds a NUL character, which nothing can store")
-        return raw, canonical
+            raise self._too_large(len(canonical))
+        return canonical
+
+    def _too_large(self, size: int) -> Refusal:
+        text = f"the request has {size} bytes; at most {self._max_bytes} are taken"
+        return refuse(ErrorCode.INVALID_REQUEST, "", text, status=413)
 
     def _request(self, canonical: bytes) -> JobRequest:
         try:
@@ -234,31 +238,42 @@ class Accept:
         given = asked.fallback_id
         if given is None:
             return f"req_{secrets.token_hex(12)}"
-        if not given.isprintable() or not 1 <= len(given) <= 200:
+        if not _is_id(given):
             raise refuse(ErrorCode.INVALID_REQUEST, "requestId", "must be 1 to 200 printable characters")
         return given
 
     async def _addressed(self, request: JobRequest, asked: Asked) -> tuple[str, Account | None]:
-        """The connection that the request is for: its own, or its target's, empty if there is no such target."""
-        name = request.connection
+        """The connection that the request is for: its own, or its target's."""
         if request.target is not None:
-            target = await find_target(self._store, request.target)
-            if target is None:
-                return "", None
-            name = target.spec.connection
-        account = self._accounts.get(name or "")
+            return await self._addressed_by(request.target, request, asked)
+        name = request.connection or ""
         if asked.connections is not None and name not in asked.connections:
             raise refuse(
                 ErrorCode.FORBIDDEN_OPERATION, "connection", f"the token is not for the connection {name!r}", status=403
             )
-        if account is None:
+        return name, self._account(name)
+
+    async def _addressed_by(self, named: TargetName, request: JobRequest, asked: Asked) -> tuple[str, Account | None]:
+        """The target's connection. A cancel may find its target later, or without its connection; what a token
+        is not for does not exist for it."""
+        target = await find_target(self._store, named)
+        scoped, cancel = asked.connections is not None, request.operation == "cancel"
+        if target is None or (asked.connections is not None and target.spec.connection not in asked.connections):
+            if scoped or not cancel:
+                raise refuse(ErrorCode.UNKNOWN_JOB, "target", "relay has no such job")
+            return "", None
+        name = target.spec.connection
+        return name, self._accounts.get(name) if cancel else self._account(name)
+
+    def _account(self, name: str) -> Account:
+        if name not in self._accounts:
             known = ", ".join(sorted(self._accounts)) or "none"
             raise refuse(ErrorCode.UNKNOWN_CONNECTION, "connection", f"no connection {name!r}; configured are: {known}")
-        return account.connection.name, account
+        return self._accounts[name]
 
     def _operation(self, request: JobRequest, account: Account | None) -> Operation | None:
         """What the vendor is to do; None where a relay job is canceled, which needs no operation of its own."""
-        if account is None:
+        if account is None:  # only a cancel comes without
             return None
         name, vendor = request.operation, account.vendor
         if name not in account.allowed and (name in vendor.operations or request.target is not None):
@@ -337,6 +352,8 @@ class Accept:
             asked = self._opened(message)
             await self.take(asked)
         except Refusal as refusal:
+            if asked is None:
+                self._tell_refused("amqp", refusal)
             return self._dead_letter(message, asked, refusal)
         return Ack()
 
@@ -347,8 +364,7 @@ class Accept:
                 [Complaint(path=name, message="the property cannot be read") for name in message.unreadable],
             )
         if len(message.body) > self._max_bytes:
-            text = f"the message has {len(message.body)} bytes; at most {self._max_bytes} are taken"
-            raise refuse(ErrorCode.INVALID_REQUEST, "", text)
+            raise self._too_large(len(message.body))
         try:
             found = cloudevents.unwrap(message.body, message.content_type, message.content_encoding, message.headers)
         except cloudevents.Misfit as misfit:
@@ -364,6 +380,10 @@ class Accept:
             traceparent=found.traceparent,
             source="amqp",
         )
+
+    def _tell_refused(self, source: str, refusal: Refusal) -> None:
+        self._metrics.requests.labels(source, refusal.code.value).inc()
+        log.info("request.refused", source=source, code=refusal.code.value, request=refusal.readable.request_id)
 
     def _warn_nameless(self, message: Incoming) -> None:
         """Once a producer: without any id of its own a redelivered message can't be told from a new one."""
@@ -387,7 +407,7 @@ class Accept:
     def _refused(self, message: Incoming, asked: Asked | None, refusal: Refusal) -> RequestRefused | None:
         """The event of a refusal, where anybody can be told; an id that conflicts belongs to a living job."""
         readable = refusal.readable
-        request_id = readable.request_id or (asked.fallback_id if asked else message.message_id)
+        request_id = readable.request_id or _readable_id(asked.fallback_id if asked else message.message_id)
         if not (request_id or message.correlation_id or message.reply_to):
             return None
         stem = hashlib.sha256(f"{request_id}\x00".encode() + message.body).hexdigest()[:26].upper()
@@ -413,11 +433,11 @@ class Accept:
         )
 
 
-async def find_target(store: Store, target: Any) -> Job | None:
+async def find_target(store: Store, target: Target | TargetName) -> Job | None:
     """The relay job that a cancel or rerun names."""
     if target.job_id is not None:
         return await store.job(target.job_id)
-    return await store.job_by_request(target.request_id)
+    return await store.job_by_request(target.request_id or "")
 
 
 def refusal_event(event_id: str, request_id: str | None, refusal: Refusal, asked: Asked | None, now: float) -> JobEvent:
@@ -467,8 +487,40 @@ def _readable(raw: Mapping[str, JsonValue], asked: Asked) -> Readable:
 
     metadata = raw.get("metadata")
     return Readable(
-        request_id=text("requestId") or asked.fallback_id,
+        request_id=_readable_id(text("requestId")) or _readable_id(asked.fallback_id),
         connection=text("connection"),
         operation=text("operation"),
-        metadata=metadata if isinstance(metadata, dict) else {},
+        metadata=metadata if isinstance(metadata, dict) and _sorted(metadata) is not None else {},
     )
+
+
+def _is_id(text: str) -> bool:
+    return text.isprintable() and 1 <= len(text) <= 200
+
+
+def _readable_id(text: str | None) -> str | None:
+    return text if text is not None and _is_id(text) else None
+
+
+def _sorted(raw: Mapping[str, JsonValue]) -> bytes | None:
+    """JSON in one order; None where a string in it cannot be stored."""
+    try:
+        canonical = orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        return None
+    return None if _NUL.search(canonical) else canonical
+
+
+def _unstorable(value: JsonValue, path: tuple[str | int, ...]) -> Iterator[Complaint]:
+    """Where strings stand that nothing can store."""
+    if isinstance(value, str):
+        if _UNSTORABLE.search(value):
+            yield Complaint(path=json_path(path), message="holds a NUL or half of a surrogate pair: nothing stores it")
+        return
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in inside:
+        if isinstance(key, str) and _UNSTORABLE.search(key):
+            message = "a name in it holds a NUL or half of a surrogate pair: nothing stores it"
+            yield Complaint(path=json_path(path), message=message)
+        else:
+            yield from _unstorable(inner, (*path, key))
