@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from time import monotonic
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 import structlog
 
@@ -12,8 +12,9 @@ from relay.core import facts
 from relay.core.facts import Answered, Fact
 from relay.core.flow import Flow, NoAnswer, NotReached, TransportError
 from relay.core.job import ErrorCode, Job, JobError, State, VendorCancel
-from relay.core.lifecycle import Act, Cancel, Find, Learn, Poll, Rest, Submit, next_act
-from relay.core.vendor import Account, Operation, unavailable
+from relay.core.lifecycle import Cancel, Find, Learn, Poll, Rest, Submit, next_act
+from relay.core.schedule import hinted
+from relay.core.vendor import Account, unavailable
 from relay.metrics import Metrics
 from relay.ports import FlowFailed, JobMoved, LaneMark, Store, Vendors
 from relay.stages.accept import find_target
@@ -27,6 +28,10 @@ MISSING_CONNECTION_DELAY = 30.0
 CANCEL_AGAIN_DELAY = 5.0
 TARGET_BUSY_DELAY = 0.5
 """Seconds until a cancel looks again at a job whose submit is under way."""
+
+
+Asking: TypeAlias = Submit | Find | Poll | Cancel
+"""The acts that are conversations with a vendor."""
 
 
 class Work:
@@ -69,29 +74,30 @@ class Work:
 
     # --- with the vendor ---
 
-    async def _converse(self, job: Job, act: Submit | Find | Poll | Cancel, account: Account) -> None:
-        operation = account.vendor.operations.get(job.spec.operation)
-        if operation is None:
-            await self._recorder.learn(job, facts.Refused(error=_gone(job)), "response")
-            return
+    async def _converse(self, job: Job, act: Asking, account: Account) -> None:
         if isinstance(act, Submit):
+            if job.spec.operation not in account.vendor.operations:
+                await self._recorder.learn(job, facts.Refused(error=_gone(job)), "response", heard=False)
+                return
             failpoints.hit("work.before_start")
             begun = await self._recorder.begin(job, self._hold)
             failpoints.hit("work.after_start")
             if begun is None:
                 return
             job = begun
-        fact = await self._fact(job, act, account, operation)
+        fact = await self._fact(job, act, account)
         failpoints.hit("work.before_record")
+        if isinstance(act, Cancel):
+            fact = _told(fact)
         await self._recorder.learn(job, fact, "poll" if isinstance(act, Poll) else "response")
 
-    async def _fact(self, job: Job, act: Act, account: Account, operation: Operation) -> Fact:
+    async def _fact(self, job: Job, act: Asking, account: Account) -> Fact:
         """What the conversation that the act calls for ends in; never raises for anything that a vendor did."""
         started = monotonic()
         name = type(act).__name__.lower()
         try:
             async with asyncio.timeout(self._act_timeout):
-                fact = await self._vendors.run(account.connection.name, self._flow(job, act, account, operation))
+                fact = await self._vendors.run(account.connection.name, self._flow(job, act, account))
         except TimeoutError:
             fact = _unheard(job, act, NoAnswer(f"the conversation took longer than {self._act_timeout:g} s"))
         except TransportError as error:
@@ -102,26 +108,23 @@ class Work:
         except Exception as error:
             log.exception("vendor.act_failed", **log_context(job), act=name)
             fact = _broken(job, act, FlowFailed(type(error).__name__, sent=True))
-        if isinstance(act, Cancel):
-            fact = _told(fact)
         self._observe(job, account, name, fact, monotonic() - started)
         return fact
 
-    def _flow(self, job: Job, act: Act, account: Account, operation: Operation) -> Flow[Fact]:
-        connection = account.connection
+    def _flow(self, job: Job, act: Asking, account: Account) -> Flow[Fact]:
+        connection, vendor = account.connection, account.vendor
         match act:
             case Submit():
-                return operation.submit(connection, job, self._callbacks.address(job))
+                return vendor.operations[job.spec.operation].submit(connection, job, self._callbacks.address(job))
             case Find():
-                assert operation.find is not None  # next_act asks only where the rules say so
-                return operation.find(connection, job, self._callbacks.address(job))
+                find = vendor.operations[job.spec.operation].find
+                assert find is not None  # next_act asks only where the rules say so
+                return find(connection, job, self._callbacks.address(job))
             case Poll():
-                return account.vendor.poll(connection, job)
+                return vendor.poll(connection, job)
             case Cancel():
-                assert account.vendor.cancel is not None  # the same
-                return account.vendor.cancel(connection, job)
-            case Learn() | Rest():
-                raise AssertionError("nothing to ask the vendor")
+                assert vendor.cancel is not None  # the same
+                return vendor.cancel(connection, job)
             case _:
                 assert_never(act)
 
@@ -150,6 +153,10 @@ class Work:
 
     async def _canceled(self, job: Job, target: Job) -> Fact:
         """What becomes of the cancel, given its target as it is now."""
+        account = self._accounts.get(target.spec.connection)
+        if account is not None and job.spec.operation not in account.allowed:
+            # The target was not yet known when the cancel was accepted.
+            return facts.Refused(error=_forbidden(target))
         if target.cancel_by == job.id:
             return _done(target)  # this cancel was stopped after it had worked
         if target.state.terminal:
@@ -159,7 +166,7 @@ class Work:
             return await self._canceled_unsent(job, target)
         if target.state is not State.RUNNING:
             return facts.Postponed(reason=f"the submit of {target.id}, which is under way", delay=TARGET_BUSY_DELAY)
-        return await self._canceled_at_vendor(job, target)
+        return await self._canceled_at_vendor(job, target, account)
 
     async def _canceled_unsent(self, job: Job, target: Job) -> Fact:
         moved = await self._recorder.learn(target, facts.CancelAsked(by=job.id), "request", leased=False, heard=False)
@@ -167,14 +174,12 @@ class Work:
             return _done(moved)
         return facts.Postponed(reason=f"{target.id}, which has just moved on", delay=0.0)
 
-    async def _canceled_at_vendor(self, job: Job, target: Job) -> Fact:
-        account = self._accounts.get(target.spec.connection)
+    async def _canceled_at_vendor(self, job: Job, target: Job, account: Account | None) -> Fact:
         if account is None or account.vendor.cancel is None:
             message = f"{target.spec.vendor} cannot stop a running job"
             return facts.Refused(error=JobError(code=ErrorCode.UNSUPPORTED_OPERATION, message=message))
-        operation = account.vendor.operations[target.spec.operation]
-        told = await self._fact(target, Cancel(), account, operation)
-        if not isinstance(told, facts.CancelTold) or told.outcome == "failed":
+        told = _told(await self._fact(target, Cancel(), account))
+        if told.outcome == "failed":
             return _not_canceled(told)
         asked = facts.CancelAsked(by=job.id, outcome=told.outcome)
         moved = await self._recorder.learn(target, asked, "request", leased=False, heard=False)
@@ -189,13 +194,13 @@ def _done(target: Job) -> Fact:
     )
 
 
-def _not_canceled(told: Fact) -> Fact:
-    """The vendor did not take the cancel: refused for good, or to be asked again."""
-    error = told.details.get("error") if isinstance(told, facts.CancelTold) else None
-    if isinstance(error, JobError) and not error.retryable:
+def _not_canceled(told: facts.CancelTold) -> Fact:
+    """The vendor did not take the cancel: refused for good, or to be asked again once it is back."""
+    error: JobError = told.details["error"]
+    if error.code is not ErrorCode.VENDOR_UNAVAILABLE:
         return facts.Refused(error=error)
-    message = error.message if isinstance(error, JobError) else "the vendor gave no usable answer"
-    return facts.Postponed(reason=f"the vendor to take the cancel: {message}", delay=CANCEL_AGAIN_DELAY)
+    delay = hinted(CANCEL_AGAIN_DELAY, told.details["retryAfter"])
+    return facts.Postponed(reason=f"the vendor to take the cancel: {error.message}", delay=delay)
 
 
 def _told(fact: Fact) -> facts.CancelTold:
@@ -204,10 +209,12 @@ def _told(fact: Fact) -> facts.CancelTold:
         outcome: VendorCancel = "confirmed" if fact.state == "canceled" else "asked"
         return facts.CancelTold(outcome=outcome)
     error = getattr(fact, "error", None) or unavailable("the vendor gave no usable answer")
-    return facts.CancelTold(outcome="failed", details={"error": error})
+    return facts.CancelTold(
+        outcome="failed", details={"error": error, "retryAfter": getattr(fact, "retry_after", None)}
+    )
 
 
-def _unheard(job: Job, act: Act, error: TransportError) -> Fact:
+def _unheard(job: Job, act: Asking, error: TransportError) -> Fact:
     """What a lost conversation means: for a submit it matters whether anything may have arrived."""
     problem = unavailable(str(error))
     if not isinstance(act, Submit):
@@ -217,7 +224,7 @@ def _unheard(job: Job, act: Act, error: TransportError) -> Fact:
     return facts.Unanswered(attempt=job.attempt, error=problem)
 
 
-def _broken(job: Job, act: Act, error: FlowFailed) -> Fact:
+def _broken(job: Job, act: Asking, error: FlowFailed) -> Fact:
     problem = JobError(code=ErrorCode.INTERNAL_ERROR, message=f"the vendor's adapter failed: {error}")
     if not isinstance(act, Submit):
         return facts.PollFailed(error=problem)
@@ -229,6 +236,11 @@ def _broken(job: Job, act: Act, error: FlowFailed) -> Fact:
 def _gone(job: Job) -> JobError:
     message = f"{job.spec.vendor} no longer has the operation {job.spec.operation!r}"
     return JobError(code=ErrorCode.UNSUPPORTED_OPERATION, message=message)
+
+
+def _forbidden(target: Job) -> JobError:
+    message = f"'cancel' is not among connections.{target.spec.connection}.operations"
+    return JobError(code=ErrorCode.FORBIDDEN_OPERATION, message=message)
 
 
 def _unknown_target(job: Job) -> JobError:
