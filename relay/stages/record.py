@@ -16,7 +16,7 @@ from relay.core.facts import Fact
 from relay.core.flow import JsonValue
 from relay.core.job import CompletedBy, ErrorCode, Job, State
 from relay.core.lifecycle import Rules, Step
-from relay.core.schedule import patience
+from relay.core.schedule import hinted, patience
 from relay.core.vendor import Account
 from relay.messages import RESULT_CAP, Webhook, event_of
 from relay.metrics import Metrics
@@ -132,7 +132,8 @@ class Recorder:
                 return outcome.job
             if outcome.job is None:
                 return None
-            job, mark = outcome.job, None  # what it says of the lane is recorded already
+            # What it says of the lane is recorded already, and who moved the job has taken the lease.
+            job, mark, leased = outcome.job, None, False
 
     async def begin(self, job: Job, hold: float) -> Job | None:
         """Record that the submit starts; None if somebody else moved the job, and the act is to be dropped."""
@@ -256,7 +257,8 @@ class Recorder:
                 return LaneMark(stage="work", lane=lane, ok=False, threshold=1)
             case facts.NotSent() | facts.PollFailed():
                 self._troubled.add(lane)
-                return LaneMark(stage="work", lane=lane, ok=False, pause=fact.retry_after)
+                pause = None if fact.retry_after is None else hinted(0.0, fact.retry_after)
+                return LaneMark(stage="work", lane=lane, ok=False, pause=pause)
             case facts.Refused(error=error) if error.code is ErrorCode.VENDOR_AUTH_FAILED:
                 self._troubled.add(lane)
                 return LaneMark(stage="work", lane=lane, ok=False)
