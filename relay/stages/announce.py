@@ -159,7 +159,7 @@ class Announce:
     def _lane_mark(self, delivery: Delivery, result: Result) -> LaneMark | None:
         """A lane's state is written only when it changes."""
         if result.alive is None:
-            return None
+            return LaneMark(stage="announce", lane=delivery.lane, ok=None) if delivery.probe else None
         lane = delivery.lane
         if not result.alive:
             self._troubled.add(lane)
@@ -223,10 +223,19 @@ def _routing_key(data: Mapping[str, JsonValue], event_type: str) -> str:
 
 def _not_published(delivery: Delivery, error: NotDelivered) -> Result:
     outcome = "unroutable" if isinstance(error, Unroutable) else "not_confirmed"
-    if delivery.kind == "reply" and isinstance(error, Unroutable) and delivery.age >= REPLY_PATIENCE:
+    if delivery.kind == "reply" and isinstance(error, Unroutable) and _waited(delivery) >= REPLY_PATIENCE:
         return Result(state="exhausted", outcome=outcome, reason=str(error), error=str(error))
-    own = spread(backoff(delivery.tries + 1, cap=LONGEST_AMQP_DELAY / 1.2), delivery.id, delivery.tries)
-    return Result(state="pending", outcome=outcome, error=str(error), delay=own)
+    return Result(state="pending", outcome=outcome, error=str(error), delay=_publish_delay(delivery, delivery.tries))
+
+
+def _publish_delay(delivery: Delivery, tries: int) -> float:
+    """Seconds after so many tries and one more."""
+    return spread(backoff(tries + 1, cap=LONGEST_AMQP_DELAY / 1.2), delivery.id, tries)
+
+
+def _waited(delivery: Delivery) -> float:
+    """The seconds that its tries have waited for the queue: of the broker's absence nothing counts."""
+    return sum(_publish_delay(delivery, tries) for tries in range(delivery.tries))
 
 
 def _body(webhook: Webhook, event: bytes, tokens: Mapping[str, str]) -> tuple[bytes, str]:
@@ -269,17 +278,18 @@ def _answered(delivery: Delivery, webhook: Webhook, answer: Answer) -> Result:
     transient = status >= 500 or status in TRANSIENT
     if not transient and webhook.retry_on == "transient":
         return _ended(failed, f"HTTP {status}, and retryOn is transient")
-    hint = answer.retry_after if status in HINTING else None
-    return _again(delivery, webhook, replace(failed, alive=not transient, pause=hint), hint)
+    hinting = status in HINTING and answer.retry_after is not None
+    pause = hinted(0.0, answer.retry_after) if hinting else None
+    return _again(delivery, webhook, replace(failed, alive=not transient, pause=pause))
 
 
-def _again(delivery: Delivery, webhook: Webhook, failed: Result, hint: float | None = None) -> Result:
+def _again(delivery: Delivery, webhook: Webhook, failed: Result) -> Result:
     """The failed attempt's sequel: the next one, or the end of the schedule."""
     delay = next_try(webhook.schedule, delivery.tries + 1, delivery.id)
     out_of_time = delivery.patience is not None and delivery.age > delivery.patience
     if delay is None or out_of_time:
         return _ended(failed, f"the schedule has ended; last: {failed.error}")
-    return replace(failed, delay=hinted(delay, hint))
+    return replace(failed, delay=hinted(delay, failed.pause))
 
 
 def _ended(failed: Result, reason: str) -> Result:
