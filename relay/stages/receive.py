@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -11,6 +11,7 @@ from relay.core import facts
 from relay.core.facts import Fact
 from relay.core.flow import TransportError
 from relay.core.job import Job, State
+from relay.core.lifecycle import LAPSES_ALLOWED
 from relay.core.vendor import Account, Callback
 from relay.metrics import Metrics
 from relay.ports import (
@@ -76,16 +77,16 @@ class Receive:
     async def act(self, stored: StoredCallback) -> None:
         """Turn a stored callback into a fact about its job, or leave it until the job's submit is answered."""
         job = self._at_hand.pop(stored.id, None) or await self._store.job(stored.job_id)
-        account = self._accounts.get(job.spec.connection) if job else None
-        if job is None or account is None:
-            await self._store.record(CallbackDone(callback=stored))
-            return
+        if job is None:
+            return  # dropped meanwhile, and its callbacks with it
         if job.state is State.SUBMITTING:
             await self._store.record(CallbackPostponed(callback=stored, delay=SUBMIT_DELAY))
             return
-        fact = await self._read(job, account, stored.callback)
+        *before, fact = await self._facts(job, stored)
         failpoints.hit("receive.before_record")
-        moved = await self._recorder.learn(job, fact, "webhook", consumes=stored.id, leased=False)
+        for each in before:
+            job = await self._recorder.learn(job, each, "webhook", leased=False, heard=False) or job
+        moved = await self._recorder.learn(job, fact, "webhook", consumes=stored.id, leased=False, heard=False)
         failpoints.hit("receive.after_record")
         if moved is None:
             await self._store.record(CallbackDone(callback=stored, note=self._late(job, fact)))
@@ -112,7 +113,7 @@ class Receive:
         job = await self._store.job(named.job_id)
         if job is not None and job.state is State.RUNNING and not job.nudged:
             await self._recorder.learn(
-                job, facts.Nudged(reason=f"a callback was refused: {why}"), "webhook", leased=False
+                job, facts.Nudged(reason=f"a callback was refused: {why}"), "webhook", leased=False, heard=False
             )
 
     async def _keep(self, named: Named, callback: Callback) -> Verdict:
@@ -144,26 +145,42 @@ class Receive:
 
     # --- handling ---
 
+    async def _facts(self, job: Job, stored: StoredCallback) -> Sequence[Fact]:
+        """What is to be learned of a callback, the last being what it comes to."""
+        account = self._accounts.get(job.spec.connection)
+        if account is None:
+            return [facts.Nudged(reason="a callback came while its connection was not configured")]
+        if stored.lapses >= LAPSES_ALLOWED:
+            return [facts.Nudged(reason=f"relay was stopped {stored.lapses} times in a row while it read a callback")]
+        fact = await self._read(job, account, stored.callback)
+        proven = account.connection.callback_signature == "required" and account.vendor.verify is not None
+        return [fact] if proven else _unproven(job, fact)
+
     async def _read(self, job: Job, account: Account, callback: Callback) -> Fact:
-        """What the callback says. What is not proven by a signature is a reason to look, and no more."""
+        """What the callback says."""
         read = account.vendor.read_callback
         if read is None:
             return facts.Nudged(reason="this vendor's callbacks say nothing by themselves")
         try:
-            fact = await self._vendors.run(account.connection.name, read(account.connection, job, callback))
+            return await self._vendors.run(account.connection.name, read(account.connection, job, callback))
         except TransportError as error:
             return facts.Nudged(reason=f"the callback could not be confirmed: {error}")
         except FlowFailed as error:
             log.warning("vendor.flow_failed", **log_context(job), act="callback", error=str(error))
             return facts.Nudged(reason=f"the callback could not be read: {error}")
-        unproven = account.connection.callback_signature == "off" or account.vendor.verify is None
-        if unproven and isinstance(fact, facts.Succeeded | facts.Failed | facts.Canceled):
-            return facts.Nudged(reason=f"an unsigned callback says {fact.status}")
-        return fact
 
     def _late(self, job: Job, fact: Fact) -> Note:
         detail = {"fact": type(fact).__name__, "vendorStatus": getattr(fact, "status", None)}
         return Note(at=self._clock(), what="callback.late", state=job.state.value, detail=detail)
+
+
+def _unproven(job: Job, fact: Fact) -> Sequence[Fact]:
+    """What an unsigned callback is good for. Its token was given to the vendor alone, with the submit: so the submit
+    arrived, under the id that the callback names. That the job has ended, the vendor itself has to say."""
+    if job.state.terminal or not isinstance(fact, facts.Succeeded | facts.Failed | facts.Canceled):
+        return [fact]
+    look = facts.Nudged(reason=f"an unsigned callback says {fact.status}")
+    return [look] if job.state is State.RUNNING else [facts.StillRunning(status=fact.status, ref=fact.ref), look]
 
 
 def _digest(callback: Callback) -> str:
