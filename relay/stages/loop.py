@@ -66,6 +66,7 @@ class Loop(Generic[R]):
         self._lane_limits = lane_limits
         self._taken: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._running: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._stopping = False
 
@@ -114,6 +115,7 @@ class Loop(Generic[R]):
 
     async def run(self) -> None:
         """Claim and act until stopped. A store that is away is waited for."""
+        self._running = asyncio.current_task()
         troubles = 0
         while not self._stopping:
             self._wake.clear()
@@ -132,8 +134,17 @@ class Loop(Generic[R]):
         self._wake.set()
 
     async def drain(self) -> None:
-        """Return when every act under way has ended."""
+        """Return when, after `stop`, nothing is claimed any more and every act under way has ended."""
+        if self._running is not None:
+            await asyncio.wait({self._running})
         while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def abandon(self) -> None:
+        """Break off every act under way, as a crash would: what it was about comes again."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
             await asyncio.wait(self._tasks)
 
     async def _take_what_is_due(self) -> float:
