@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self, TypeAlias, cast
+from typing import Annotated, Any, Literal, Self, TypeAlias, cast, get_args
 
 from pydantic import (
     AfterValidator,
@@ -30,28 +30,6 @@ from relay.core.flow import JsonValue
 from relay.core.job import CompletedBy, ErrorCode, Job, Mode, State
 from relay.core.schedule import WEBHOOK_SCHEDULE
 
-OPERATIONS = (
-    "run",
-    "rerun",
-    "runFlow",
-    "runDeployment",
-    "runSequence",
-    "publish",
-    "watch",
-    "status",
-    "lastStatus",
-    "history",
-    "listRunning",
-    "details",
-    "cancel",
-    "enable",
-    "disable",
-    "archive",
-    "reset",
-    "delete",
-)
-"""Every word that a vendor can be asked with: one vocabulary for all of them."""
-
 OperationName: TypeAlias = Literal[
     "run",
     "rerun",
@@ -72,8 +50,14 @@ OperationName: TypeAlias = Literal[
     "reset",
     "delete",
 ]
+OPERATIONS: tuple[str, ...] = get_args(OperationName)
+"""Every word that a vendor can be asked with: one vocabulary for all of them."""
 EventType: TypeAlias = Literal["onJobSuccess", "onJobFailure"]
 EndState: TypeAlias = Literal["succeeded", "failed", "canceled", "expired"]
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""What a request may call a time: beyond, deadlines could no longer be written as dates."""
+MOST_COMPLAINTS = 50
+"""Things wrong with one request that are told; who sends more of them reads the first."""
 RESULT_CAP = 256 * 1024
 """A larger result, as JSON in bytes, is left out of the event and read at /v1/jobs/{jobId}/result."""
 
@@ -106,6 +90,7 @@ RequestId = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_
 ConnectionName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding"})
 
 
@@ -118,8 +103,8 @@ def _header_name(name: str) -> str:
 
 
 def _header_value(value: str) -> str:
-    if any(character in value for character in "\r\n\x00"):
-        raise ValueError("must not contain line breaks")
+    if _CONTROL.search(value):
+        raise ValueError("must not contain line breaks or other control characters")
     return value
 
 
@@ -206,7 +191,7 @@ class JobRequest(Message):
     operation: OperationName = "run"
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     completion: Completion = Field(default_factory=Completion)
-    not_before: AwareDatetime | None = None
+    not_before: Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)] | None = None
     webhooks: tuple[Webhook, ...] = Field(default=(), max_length=50)
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     target: TargetName | None = None
@@ -375,9 +360,13 @@ def refuse(code: ErrorCode, path: str, message: str, *, status: int = 422) -> Re
     return Refusal(code, [Complaint(path=path, message=message)], status=status)
 
 
-def complaints_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Complaint]:
-    """A validation error in the sender's terms: JSON paths, unknown fields with the nearest known one."""
-    return [_complaint(detail, model, prefix) for detail in error.errors(include_url=False, include_input=False)]
+def complaints_of(
+    error: ValidationError, model: type[BaseModel], prefix: str = "", *, also: type[BaseModel] | None = None
+) -> list[Complaint]:
+    """A validation error in the sender's terms: JSON paths, unknown fields with the nearest known one. `also` is a
+    model whose fields stand beside the model's own."""
+    details = error.errors(include_url=False, include_input=False)[:MOST_COMPLAINTS]
+    return [_complaint(detail, model, prefix, also) for detail in details]
 
 
 class Problem(Message):
@@ -391,10 +380,12 @@ class Problem(Message):
     errors: tuple[dict[str, str], ...] = ()
 
 
-def _complaint(detail: ErrorDetails, model: type[BaseModel], prefix: str) -> Complaint:
+def _complaint(detail: ErrorDetails, model: type[BaseModel], prefix: str, also: type[BaseModel] | None) -> Complaint:
     path = json_path([part for part in detail["loc"] if part != "[key]"], prefix)
     if detail["type"] == "extra_forbidden":
-        return Complaint(path=path, message=_unknown_field(str(detail["loc"][-1]), detail["loc"], model))
+        *around, name = detail["loc"]
+        known = _fields_at(model, around) + (_fields_at(also, ()) if also and not around else [])
+        return Complaint(path=path, message=_unknown_field(str(name), known))
     return Complaint(path=path, message=detail["msg"].removeprefix("Value error, "))
 
 
@@ -406,14 +397,13 @@ def json_path(parts: Iterable[str | int], prefix: str = "") -> str:
     return path
 
 
-def _unknown_field(name: str, loc: tuple[str | int, ...], model: type[BaseModel]) -> str:
-    known = _fields_at(model, loc[:-1])
+def _unknown_field(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}" if known else ""
     return f"unknown field{hint}"
 
 
-def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
+def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     """The wire names of the fields of the model that stands at this place; none if that is no model."""
     here: Any = model
     for part in loc:
