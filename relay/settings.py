@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -24,7 +25,6 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from relay.log import Format, Level
 from relay.messages import Complaint, complaints_of, json_path
@@ -32,6 +32,9 @@ from relay.messages import Complaint, complaints_of, json_path
 PREFIX = "RELAY_"
 NOT_SETTINGS = ("RELAY_CONFIG", "RELAY_SERVER", "RELAY_TOKEN", "RELAY_FAILPOINTS")
 """Variables of the command line; those of the project's own tests begin with `RELAY_TEST_`."""
+
+_QUOTED = re.compile(r"'(?!<).{2,}'")
+_KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 Place: TypeAlias = tuple[str | int, ...]
 
@@ -56,6 +59,14 @@ class Section(BaseModel):
 
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
+
+
+def _is_amqp(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 class Tls(Section):
@@ -87,6 +98,13 @@ class Amqp(Section):
     publish_timeout: float = Field(default=10.0, gt=0)
     """Seconds for which a confirm is waited."""
     tls: Tls = Tls()
+
+    @field_validator("url")
+    @classmethod
+    def _of_nodes(cls, url: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not all(_is_amqp(node.get_secret_value()) for node in url):
+            raise ValueError("must be such as amqp://user:password@host:5672/vhost, with / in a password as %2F")
+        return url
 
 
 class Database(Section):
@@ -120,7 +138,7 @@ class Http(Section):
     @field_validator("public_url")
     @classmethod
     def _absolute(cls, url: str | None) -> str | None:
-        if url is not None and not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", url):
+        if url is not None and not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", url):
             raise ValueError("must be an absolute URL such as https://relay.example.com, without query")
         return url
 
@@ -156,7 +174,7 @@ class ConnectionSettings(Section):
     model_config = ConfigDict(extra="allow")
 
     vendor: str
-    base_url: str = Field(pattern=r"^https?://[^\s?#]+$")
+    base_url: str = Field(pattern=r"^https?://[^\s?#@/]+(/[^\s?#]*)?$")
     operations: tuple[str, ...] | None = None
     """What may be asked; default: everything but `delete` and `archive`."""
     max_concurrency: int | None = Field(default=None, ge=1)
@@ -179,18 +197,8 @@ class ConnectionSettings(Section):
         return self.__pydantic_extra__ or {}
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """All settings of one relay."""
-
-    model_config = SettingsConfigDict(
-        extra="forbid",
-        frozen=True,
-        alias_generator=to_camel,
-        validate_by_alias=True,
-        validate_by_name=True,
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
 
     amqp: Amqp | None = None
     """Absent: no broker; requests come by HTTP, events go to URLs."""
@@ -208,18 +216,6 @@ class Settings(BaseSettings):
     """Seconds for which finished jobs are kept."""
     shutdown_timeout: float = Field(default=30.0, ge=0)
     """Seconds for which work under way may go on after SIGTERM."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 (the library passes them all by name)
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load` has read: it knows where each value stands."""
-        return (init_settings,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,15 +238,14 @@ def load(config: str | Path | None = None, environ: Mapping[str, str] | None = N
     """The settings of the environment and the file (`config`, or RELAY_CONFIG). Raises SettingsError."""
     environ = os.environ if environ is None else environ
     config = config or environ.get("RELAY_CONFIG")
-    sources = _merged(_from_file(Path(config)) if config else Sources({}, {}), _from_environment(environ))
+    file = _from_file(Path(config)) if config else Sources({}, {})
+    sources = _merged(file, _from_environment(environ, file.values.get("connections")))
     try:
-        return Settings(**_resolved(sources.values, (), sources, environ))
+        return Settings.model_validate(_resolved(sources.values, (), sources, environ))
     except ValidationError as error:
-        complaints = complaints_of(error, Settings)
-        paths = [detail["loc"] for detail in error.errors(include_url=False, include_input=False)]
-        raise SettingsError(
-            "\n".join(_line(sources.place(path), each) for path, each in zip(paths, complaints, strict=True))
-        ) from None
+        details = error.errors(include_url=False, include_input=False)
+        told = zip(details, complaints_of(error, Settings), strict=False)  # of very many, the first are told
+        raise SettingsError("\n".join(_line(sources.place(detail["loc"]), each) for detail, each in told)) from None
 
 
 def _line(place: str, complaint: Complaint) -> str:
@@ -265,41 +260,68 @@ def _from_file(path: Path) -> Sources:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{path}: is not YAML: {_why_not_yaml(error)}") from None
     if node is None:
         return Sources({}, {})
     if not isinstance(node, yaml.MappingNode):
         raise SettingsError(f"{path}: must be a mapping of settings")
-    places = {place: f"{path} line {at.start_mark.line + 1}" for place, at in _walk(node, ())}
     loader = yaml.SafeLoader("")
     try:
+        places = {place: f"{path} line {_line_of(at)}" for place, at in _walk(node, (), str(path))}
         return Sources(loader.construct_document(node), places)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{path}: {_why_not_yaml(error)}") from None
     finally:
         loader.dispose()
 
 
-def _walk(node: yaml.Node, path: Place) -> Iterator[tuple[Place, yaml.Node]]:
+def _why_not_yaml(error: Exception) -> str:
+    """What is wrong and where, without a word of the text itself: it may be a secret."""
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        return where + _QUOTED.sub("'…'", error.problem or error.context or "it cannot be read")
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"position {error.position}: {error.reason}"
+    if isinstance(error, RecursionError):
+        return "it holds itself, or is nested too deeply"
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "a date or number in it is none; quote it"
+
+
+def _walk(node: yaml.Node, path: Place, file: str) -> Iterator[tuple[Place, yaml.Node]]:
+    """Every place with its node. Raises SettingsError for keys that come twice, or are no text."""
     if isinstance(node, yaml.MappingNode):
+        first: dict[str, int] = {}
         for key, value in node.value:
-            inner = (*path, str(key.value))
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in _KEY_TAGS:
+                raise SettingsError(f"{file} line {_line_of(key)}: a key must be text; write it in quotes")
+            inner, line = (*path, key.value), _line_of(key)
+            if first.setdefault(key.value, line) != line:
+                earlier = first[key.value]
+                raise SettingsError(f"{file} line {line}: {json_path(inner)} stands in line {earlier} already")
             yield inner, key
-            yield from _walk(value, inner)
+            yield from _walk(value, inner, file)
     elif isinstance(node, yaml.SequenceNode):
         for number, value in enumerate(node.value):
             yield (*path, number), value
-            yield from _walk(value, (*path, number))
+            yield from _walk(value, (*path, number), file)
 
 
-def _from_environment(environ: Mapping[str, str]) -> Sources:
+def _line_of(node: yaml.Node) -> int:
+    line: int = node.start_mark.line
+    return line + 1
+
+
+def _from_environment(environ: Mapping[str, str], connections: Any) -> Sources:
+    """`connections` are those of the file: a variable may name one of them by its letters."""
+    named = {_letters(name): name for name in connections} if isinstance(connections, dict) else {}
     values: dict[str, Any] = {}
     places: dict[Place, str] = {}
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in NOT_SETTINGS or name.startswith("RELAY_TEST_"):
             continue
-        path = _path_of(name)
+        path = _path_of(name, named)
         places[path] = name
         here = values
         for part in path[:-1]:
@@ -310,13 +332,13 @@ def _from_environment(environ: Mapping[str, str]) -> Sources:
     return Sources(values, places)
 
 
-def _path_of(name: str) -> Place:
-    """`RELAY_HTTP__PUBLIC_URL` is http.publicUrl: the letters decide, not case or underscores."""
+def _path_of(name: str, connections: Mapping[str, str]) -> Place:
+    """`RELAY_HTTP__PUBLIC_URL` is http.publicUrl: the letters decide, not case, underscores or dashes."""
     path: list[str | int] = []
     model: type[BaseModel] | None = Settings
     for word in name.removeprefix(PREFIX).split("__"):
         if path == ["connections"]:
-            path.append(word.lower())
+            path.append(connections.get(_letters(word), word.lower()))
             model = ConnectionSettings
             continue
         fields = {
@@ -329,15 +351,16 @@ def _path_of(name: str) -> Place:
 
 
 def _read(text: str, name: str) -> Any:
-    """Lists and mappings are written as JSON (or YAML in one line), nothing as null; everything else is text."""
+    """Lists and mappings are written as JSON (or YAML in one line), nothing as null; everything else is text. A
+    secret that begins like a list comes from a file, or by `{env: …}`."""
     if text == "null":
         return None
     if not text.lstrip().startswith(("[", "{")):
         return text
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{name}: is not JSON: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{name}: begins like JSON and is none: {_why_not_yaml(error)}") from None
 
 
 def _wire_name(key: str, info: FieldInfo) -> str:
@@ -345,7 +368,7 @@ def _wire_name(key: str, info: FieldInfo) -> str:
 
 
 def _letters(word: str) -> str:
-    return word.replace("_", "").lower()
+    return word.replace("_", "").replace("-", "").lower()
 
 
 def _section_of(info: FieldInfo | None) -> type[BaseModel] | None:
