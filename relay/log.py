@@ -3,6 +3,8 @@
 Call `structlog.get_logger()` and log named events: `log.info("job.submitted", job=…)`.
 """
 
+import contextlib
+import json
 import logging
 import re
 import sys
@@ -15,8 +17,9 @@ import structlog
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 Format: TypeAlias = Literal["json", "console"]
 
+_STANDARD = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 _SECRET_NAME = re.compile(r"secret|password|passwd|authorization|token|credential|api_?key|signature", re.IGNORECASE)
-_URL_SECRETS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/\s@]*@", re.IGNORECASE)
+_URL_SECRETS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/?#\s]*@", re.IGNORECASE)
 
 
 def configure(level: Level = "info", form: Format = "json") -> None:
@@ -26,14 +29,14 @@ def configure(level: Level = "info", form: Format = "json") -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # Redaction comes after it: an exception's text may hold what a value may not.
+        _exceptions(form),
         redact,
     ]
     structlog.configure(
-        processors=[*before, *(_json() if form == "json" else _console())],
+        processors=[*before, _rendered if form == "json" else _console()],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer)
-        if form == "json"
-        else structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_Stderr,
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
@@ -64,27 +67,52 @@ def _masked(key: str, value: Any) -> Any:
     return value
 
 
-def _json() -> list[structlog.typing.Processor]:
-    return [
-        # Without the frames' local variables: there are secrets among them.
-        structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
-        structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event, default=str)),
-    ]
+def _exceptions(form: Format) -> structlog.typing.Processor:
+    """Traces without the frames' local variables: there are secrets among them."""
+    if form == "console":
+        return structlog.processors.format_exc_info
+    return structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
 
-def _console() -> list[structlog.typing.Processor]:
+def _rendered(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> bytes:
+    """The event as a JSON line. What JSON cannot hold is written by its repr, which shows no secret."""
+    options = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
+    try:
+        return orjson.dumps(event, default=repr, option=options)
+    except TypeError:  # half a surrogate pair, a huge integer
+        return json.dumps(event, default=repr, skipkeys=True).encode()
+
+
+def _console() -> structlog.typing.Processor:
     plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+
+
+class _Stderr:
+    """Writes lines. A log that cannot be written (a full disk, a closed pipe) must not stop the work."""
+
+    def __init__(self, *_: Any) -> None:
+        self._file = sys.stderr
+
+    def msg(self, line: bytes | str) -> None:
+        """Write one line."""
+        text = line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
+        with contextlib.suppress(OSError, ValueError):
+            self._file.buffer.write(text + b"\n")
+            self._file.buffer.flush()
+
+    debug = info = warning = error = critical = msg
 
 
 class _Bridge(logging.Handler):
     """Passes the standard library's records on to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        level = max(standard for standard in _STANDARD if standard <= max(record.levelno, logging.DEBUG))
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001 - the library's format and arguments do not fit
+            message = str(record.msg)
         structlog.get_logger().log(
-            record.levelno,
-            "library.logged",
-            logger=record.name,
-            message=record.getMessage(),
-            exc_info=record.exc_info or None,
+            level, "library.logged", logger=record.name, message=message, exc_info=record.exc_info or None
         )
