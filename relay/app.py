@@ -11,6 +11,7 @@ import signal
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -29,7 +30,7 @@ from relay.edges.vault import KeyRefused, Vault, key_beside
 from relay.edges.web import ApiToken, Doors, Server
 from relay.messages import OPERATIONS, complaints_of
 from relay.metrics import Metrics
-from relay.ports import Claimed, Delivery, StoredCallback, StoreUnavailable
+from relay.ports import Census, Claimed, Delivery, StoredCallback, StoreUnavailable
 from relay.settings import Amqp, ConnectionSettings, Settings, SettingsError, Tls
 from relay.stages.accept import Accept, ReplyPolicy
 from relay.stages.announce import Announce
@@ -53,6 +54,10 @@ SWEEP_EVERY = 60.0
 LAG_EVERY = 1.0
 GC_THRESHOLD = 50_000
 
+LONGEST_ANSWER = 10.0
+"""Seconds that a request over HTTP may still take once relay stops."""
+
+Reread: TypeAlias = Callable[[str], Connection]
 Reload: TypeAlias = Callable[[], Settings]
 """Reads the settings anew, for secrets that were replaced in their files."""
 
@@ -68,13 +73,15 @@ class Relay:
         self.metrics = metrics
         self.accounts = accounts_of(settings)
         self._reload = reload
+        self._stop = asyncio.Event()
         self._draining = False
         self.callbacks = Callbacks(vault.derive, settings.http.public_url)
-        self.vendors = VendorDriver(links_of(settings, self.accounts), reread=self._reread if reload else None)
-        policy = EgressPolicy.of(settings.egress.allow, settings.egress.allow_http)
+        self.vendors = _driver(settings, self.accounts, self._reread if reload else None)
+        policy = policy_of(settings)
         self.sender = WebhookSender(policy, time.time)
         self._build_stages(policy)
-        self.server = Server(self._doors(), settings.http.host, settings.http.port)
+        patience = min(LONGEST_ANSWER, settings.shutdown_timeout)
+        self.server = Server(self._doors(), settings.http.host, settings.http.port, shutdown_timeout=patience)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -88,21 +95,21 @@ class Relay:
             metrics.group_size.observe(size)
             metrics.commit_seconds.observe(seconds)
 
-        accounts_of(settings)  # what is wrong with a connection shows before anything is opened
+        check(settings)
         store = await SqliteStore.open(settings.database.path, vault, observe=observe)
         try:
             relay = cls(settings, vault, store, metrics, reload)
             try:
                 yield relay
             finally:
-                await relay.vendors.close()
-                await relay.sender.close()
+                await relay._close()
         finally:
             await store.close()
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
-        """Work until `stop` is called. `started` is called once HTTP is served."""
-        self._stop = asyncio.Event()
+        """Work until `stop` is called. `started` is called once HTTP is served. Raises SettingsError where it
+        cannot be, before anything is taken."""
+        await self._listen()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
         async with asyncio.TaskGroup() as group:
@@ -110,7 +117,6 @@ class Relay:
             tasks += [group.create_task(self._sweep()), group.create_task(self._watch_lag())]
             if self.broker is not None:
                 tasks.append(group.create_task(self.broker.run()))
-            await self.server.start()
             logger.info("relay.started", url=self.server.url, connections=sorted(self.accounts))
             started()
             await self._stop.wait()
@@ -121,6 +127,21 @@ class Relay:
     def stop(self) -> None:
         """Begin to drain: take nothing more, finish what is under way, then `run` returns."""
         self._stop.set()
+
+    async def _listen(self) -> None:
+        try:
+            await self.server.start()
+        except OSError as error:
+            http = self.settings.http
+            raise SettingsError(
+                f"http: cannot listen at {http.host}:{http.port}: {os.strerror(error.errno or 0)}: "
+                "set another http.port, or end what listens there"
+            ) from error
+
+    async def _close(self) -> None:
+        await self.server.stop()
+        await self.vendors.close()
+        await self.sender.close()
 
     # --- building ---
 
@@ -212,14 +233,19 @@ class Relay:
         return {EXCHANGE_LANE: CONFIRMS if ready else 0}
 
     def _reread(self, name: str) -> Connection:
-        """The connection as its settings say now: a secret in a file may have been replaced."""
+        """The connection with its secrets as they are now: one in a file may have been replaced."""
         assert self._reload is not None
-        connections = self._reload().connections
-        if name not in connections:
-            return self.accounts[name].connection
-        account = account_of(name, connections[name])
-        self.accounts[name] = account
-        return account.connection
+        account = self.accounts[name]
+        try:
+            connections = self._reload().connections
+            renewed = account_of(name, connections[name]).connection.options if name in connections else None
+        except SettingsError as error:
+            logger.warning("settings.unreadable", connection=name, reason=str(error))
+            renewed = None
+        if renewed is not None:
+            connection = replace(account.connection, options=renewed)
+            self.accounts[name] = replace(account, connection=connection)
+        return self.accounts[name].connection
 
     # --- what is told ---
 
@@ -254,7 +280,15 @@ class Relay:
 
     async def exposition(self) -> bytes:
         """All metrics, as Prometheus reads them."""
-        census = await self.store.census()
+        with contextlib.suppress(StoreUnavailable):  # the rest matters most just then
+            self._count(await self.store.census())
+        if self.broker is not None:
+            now = self.broker.status()
+            self.metrics.reconnects.set(now.reconnects)
+            self.metrics.events_unread.set(now.unread_events)
+        return generate_latest(self.metrics.registry)
+
+    def _count(self, census: Census) -> None:
         self.metrics.jobs.clear()
         for (state, connection), count in census.jobs.items():
             self.metrics.jobs.labels(state, connection).set(count)
@@ -264,11 +298,6 @@ class Relay:
         self.metrics.oldest_undelivered.set(census.oldest_undelivered)
         for stage, age in census.oldest_due.items():
             self.metrics.oldest_due.labels(stage).set(age)
-        if self.broker is not None:
-            now = self.broker.status()
-            self.metrics.reconnects.set(now.reconnects)
-            self.metrics.events_unread.set(now.unread_events)
-        return generate_latest(self.metrics.registry)
 
     # --- in the background ---
 
@@ -300,10 +329,13 @@ class Relay:
                     loop.stop()
                 for loop in loops:
                     await loop.drain()
+        unfinished = sum(loop.active for loop in loops)
+        for loop in loops:
+            await loop.abandon()
         if self.broker is not None:
             await self.broker.close()
         await self.server.stop()
-        logger.info("relay.stopped", unfinished=sum(loop.active for loop in loops))
+        logger.info("relay.stopped", unfinished=unfinished)
 
 
 async def serve(settings: Settings, reload: Reload | None = None) -> None:
@@ -325,6 +357,26 @@ async def serve(settings: Settings, reload: Reload | None = None) -> None:
 # --- from settings to parts ---
 
 
+def check(settings: Settings) -> None:
+    """Whether relay can be made of these settings, before anything is opened. Raises SettingsError."""
+    accounts = accounts_of(settings)
+    policy_of(settings)
+    strangers = [name for token in settings.tokens for name in token.connections or () if name not in accounts]
+    if strangers:
+        known = ", ".join(sorted(accounts)) or "none"
+        raise SettingsError(f"tokens: a token names the connection {strangers[0]!r}; configured are: {known}")
+    if settings.amqp is not None:
+        tls_context(settings.amqp)
+
+
+def policy_of(settings: Settings) -> EgressPolicy:
+    """Where URLs of requests may lead. Raises SettingsError."""
+    try:
+        return EgressPolicy.of(settings.egress.allow, settings.egress.allow_http)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
 def accounts_of(settings: Settings) -> dict[str, Account]:
     """Every configured connection with its vendor. Raises SettingsError."""
     return {name: account_of(name, each) for name, each in settings.connections.items()}
@@ -343,7 +395,8 @@ def account_of(name: str, settings: ConnectionSettings) -> Account:
     try:
         options = vendor.options.model_validate(dict(settings.options))
     except ValidationError as error:
-        lines = (f"{each.path}: {each.message}" for each in complaints_of(error, vendor.options, where))
+        complaints = complaints_of(error, vendor.options, where, also=ConnectionSettings)
+        lines = (f"{each.path}: {each.message}" for each in complaints)
         raise SettingsError("\n".join(lines)) from None
     return Account(
         connection=Connection(
@@ -379,16 +432,19 @@ def links_of(settings: Settings, accounts: Mapping[str, Account]) -> list[Vendor
 
 def vault_of(settings: Settings) -> Vault:
     """The keeper of secrets; without a key of the operator's, one is made beside the database. Raises SettingsError."""
-    if settings.secret_key is not None:
-        ring = settings.secret_key.get_secret_value()
-    else:
-        Path(settings.database.path).resolve().parent.mkdir(parents=True, exist_ok=True)
-        ring, made = key_beside(settings.database.path)
-        logger.info("key.made" if made else "key.read", file=f"{settings.database.path}.key")
+    file = f"{settings.database.path}.key"
     try:
+        if settings.secret_key is not None:
+            return Vault(settings.secret_key.get_secret_value())
+        Path(file).resolve().parent.mkdir(parents=True, exist_ok=True)
+        ring, made = key_beside(settings.database.path)
+        logger.info("key.made" if made else "key.read", file=file)
         return Vault(ring)
     except KeyRefused as error:
-        raise SettingsError(f"RELAY_SECRET_KEY: {error}") from None
+        raise SettingsError(f"{'RELAY_SECRET_KEY' if settings.secret_key else file}: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise SettingsError(f"database.url: the key {file} can be neither read nor made: {why}") from None
 
 
 def topology_of(amqp: Amqp) -> Topology:
@@ -420,6 +476,13 @@ def tls_context(amqp: Amqp) -> ssl.SSLContext | None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _driver(settings: Settings, accounts: Mapping[str, Account], reread: Reread | None) -> VendorDriver:
+    try:
+        return VendorDriver(links_of(settings, accounts), reread=reread)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _tls_files(tls: Tls) -> TlsFiles | None:
