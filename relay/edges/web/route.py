@@ -66,8 +66,7 @@ def bound(route: Route, doors: Doors) -> web.RouteDef:
         caller = ANYBODY if route.scopes is None else admit(request, doors.tokens, route.scopes)
         return await route.handle(Call(request, doors, caller))
 
-    # Who may GET may ask with HEAD whether there is something.
-    return web.get(route.path, handle) if route.method == "GET" else web.route(route.method, route.path, handle)
+    return web.route(route.method, route.path, handle)
 
 
 def answer(view: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
