@@ -932,12 +932,16 @@ def test_expiry_outranks_cancel() -> None:
 
 submit_answers = st.sampled_from(
     [
+        facts.Unanswered(attempt=1, error=an_error()),
+        facts.NotSent(attempt=1, error=an_error()),
+        facts.Postponed(reason="paused", delay=5.0),
         facts.Submitted(attempt=1, ref=REF),
+    ]
+)
+submit_ends = st.sampled_from(
+    [
         facts.Answered(result={}),
         facts.Refused(error=an_error(code=ErrorCode.VENDOR_REJECTED)),
-        facts.NotSent(attempt=1, error=an_error()),
-        facts.Unanswered(attempt=1, error=an_error()),
-        facts.Postponed(reason="paused", delay=5.0),
         facts.Succeeded(result={}, ref=REF),
     ]
 )
@@ -956,7 +960,8 @@ troubles = st.sampled_from(
     ]
 )
 find_answers = st.builds(facts.Found, ref=refs) | troubles
-poll_answers = vendor_words | troubles
+still_running = st.builds(facts.StillRunning, status=words, note=st.none() | words)
+poll_answers = still_running | troubles | vendor_words
 cancel_answers = st.builds(facts.CancelTold, outcome=st.sampled_from(OUTCOMES)) | st.just(
     facts.Postponed(reason="paused", delay=5.0)
 )
@@ -1025,6 +1030,8 @@ class Life(RuleBasedStateMachine):
             return
         if isinstance(act, Rest):
             return
+        assert not isinstance(act, Cancel) or self.allowed.cancels
+        assert not isinstance(act, Find) or self.allowed.finds
         if isinstance(act, Submit):
             assert not self.in_doubt or self.allowed.repeatable or self.allowed.resubmits
             self.submits += 1
@@ -1044,9 +1051,15 @@ class Life(RuleBasedStateMachine):
     def due(self, submit: Fact | None, find: Fact | None, poll: Fact | None, cancel: Fact | None) -> None:
         self.act({Submit: submit, Find: find, Poll: poll, Cancel: cancel})
 
+    @precondition(lambda self: self.job.state is not State.ACCEPTED or self.submits == 0)
     @rule(fact=callbacks)
     def callback(self, fact: Fact) -> None:
         self.learn(fact, "webhook")
+
+    @precondition(lambda self: self.job.state is State.ACCEPTED)
+    @rule(fact=submit_ends)
+    def answered_at_once(self, fact: Fact) -> None:
+        self.act({Submit: fact})
 
     @precondition(lambda self: self.submits > 1)
     @rule(fact=submit_answers, back=st.integers(1, 3))
@@ -1063,15 +1076,15 @@ class Life(RuleBasedStateMachine):
         self.learn(facts.CancelAsked(by="job_2", outcome=outcome), "request")
         assert not accepted or self.job.state is State.CANCELED
 
-    @precondition(lambda self: self.living)
+    @precondition(lambda self: self.job.state in (State.SUBMITTING, State.RUNNING))
     @rule()
     def deadline(self) -> None:
         self.job = replace(self.job, overdue=True)
 
+    @precondition(lambda self: self.job.state in (State.UNCERTAIN, State.RUNNING))
     @rule(rules=any_rules)
     def configure(self, rules: Rules) -> None:
         self.allowed = rules
-        self.in_doubt &= self.job.state is not State.ACCEPTED
 
     def teardown(self) -> None:
         """Once overdue every life ends, however its vendor goes on, in no more steps than a few lapses take."""
@@ -1084,7 +1097,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=120, stateful_step_count=25)
+TestLife.settings = settings(max_examples=300, stateful_step_count=20)
 
 
 def test_grace_is_counted_from_acceptance_where_no_submit_was_noted() -> None:
