@@ -52,7 +52,7 @@ def arm(plan: str) -> None:
     for entry in filter(None, (part.strip() for part in plan.split(","))):
         name, _, how = entry.partition(":")
         action, _, nth = how.partition(":")
-        if name not in KNOWN or action not in _ACTIONS or not (nth or "1").isdigit():
+        if name not in KNOWN or action not in _ACTIONS or not (nth.isascii() and (nth or "1").isdigit()):
             raise ValueError(f"RELAY_FAILPOINTS: {entry!r} is not name:kill|stop|error[:nth] of a known name")
         _armed[name] = (action, int(nth or "1"))
 

@@ -21,7 +21,6 @@ from relay.core.facts import Fact, Ref
 from relay.core.flow import JsonValue
 from relay.core.job import CompletedBy, ErrorCode, Intent, Job, JobError, State, VendorCancel
 from relay.core.schedule import adaptive_poll, backoff, hinted, net_poll, spread
-from relay.core.vendor import Kind
 
 LAPSES_ALLOWED = 5
 """A row whose holder went silent this many times in a row is suspected of killing it."""
@@ -35,7 +34,6 @@ SETTLE = 2.0
 class Rules:
     """What the job's operation and connection allow, as configured now."""
 
-    kind: Kind = "tracked"
     repeatable: bool = False
     finds: bool = False
     cancels: bool = False
@@ -101,7 +99,7 @@ def next_act(job: Job, rules: Rules) -> Act:
         if not job.looked:
             return Poll()
         return Cancel() if rules.cancels else Learn(facts.CancelTold(outcome="unsupported"))
-    if job.spec.mode == "webhook" and not job.nudged:
+    if _told_by_webhook(job) and not job.nudged:
         return Rest()
     return Poll()
 
@@ -462,12 +460,19 @@ def _ended(
 
 def _with_ref(job: Job, ref: Ref | None, status: str | None = None) -> Job:
     if ref is not None:
-        job = replace(job, vendor_job_id=ref.id, vendor_job_ids=ref.ids or (ref.id,))
+        known = job.vendor_job_ids if ref.id in job.vendor_job_ids else (ref.id,)
+        job = replace(job, vendor_job_id=ref.id, vendor_job_ids=ref.ids or known)
     return replace(job, vendor_status=status) if status is not None else job
 
 
+def _told_by_webhook(job: Job) -> bool:
+    """Whether only the vendor's callback is waited for. Once a cancel was asked that is not enough: vendors do not
+    call back about every cancel."""
+    return job.spec.mode == "webhook" and job.intent is not Intent.CANCEL
+
+
 def _poll_delay(job: Job) -> float | None:
-    if job.spec.mode == "webhook":
+    if _told_by_webhook(job):
         return None
     if job.spec.poll_interval is not None:
         return job.spec.poll_interval

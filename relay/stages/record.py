@@ -54,7 +54,6 @@ def rules_of(account: Account | None, job: Job) -> Rules:
     if account is None or operation is None:
         return Rules()
     return Rules(
-        kind=operation.kind,
         repeatable=operation.repeatable,
         finds=operation.find is not None,
         cancels=account.vendor.cancel is not None,
@@ -130,7 +129,7 @@ class Recorder:
             if isinstance(outcome, Recorded):
                 assert outcome.job is not None
                 return outcome.job
-            if outcome.job is None:
+            if outcome.job is None or _outlived(fact, job, outcome.job):
                 return None
             # What it says of the lane is recorded already, and who moved the job has taken the lease.
             job, mark, leased = outcome.job, None, False
@@ -326,6 +325,11 @@ def _capped(result: JsonValue) -> tuple[JsonValue, bool]:
     if result is None or len(orjson.dumps(result)) <= RESULT_CAP:
         return result, False
     return None, True
+
+
+def _outlived(fact: Fact, told_of: Job, now: Job) -> bool:
+    """Whether the fact is the end of an attempt after which another one has begun, and does not say so itself."""
+    return isinstance(fact, facts.Refused | facts.Postponed) and now.attempt != told_of.attempt
 
 
 def _contradicts(job: Job, fact: Fact) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from time import monotonic
 from typing import TypeAlias, assert_never
 
@@ -59,6 +60,9 @@ class Work:
     async def act(self, job: Job) -> None:
         """Do what is to be done with a job that is leased to this process."""
         account = self._accounts.get(job.spec.connection)
+        if account is None and job.spec.target is None and not job.overdue:
+            await self._wait_for_connection(job)
+            return
         act = next_act(job, rules_of(account, job))
         if isinstance(act, Learn):
             await self._recorder.learn(job, act.fact, "response", heard=False)
@@ -138,7 +142,11 @@ class Work:
         log.debug("vendor.asked", **log_context(job), act=act, fact=word, seconds=round(seconds, 4))
 
     async def _wait_for_connection(self, job: Job) -> None:
+        """A submit that was cut off stays in doubt until somebody can be asked about it."""
         reason = f"the connection {job.spec.connection!r}, which is no longer configured"
+        if job.state is State.SUBMITTING:
+            await self._store.record(JobMoved(job=replace(job, waiting_for=reason), delay=MISSING_CONNECTION_DELAY))
+            return
         fact = facts.Postponed(reason=reason, delay=MISSING_CONNECTION_DELAY)
         await self._recorder.learn(job, fact, "response", heard=False)
 
