@@ -60,6 +60,26 @@ async def test_a_finished_job_goes_after_the_retention(engine: Engine, store: St
     assert isinstance(await store.accept(new("nightly", fingerprint="other")), Accepted)
 
 
+async def test_a_new_job_inherits_nothing(engine: Engine, store: Store) -> None:
+    """Nothing that a dropped job left behind is taken for another's: no id, callback, reply, note or event."""
+    job = await accepted(store, reply=Reply(queue="q"))
+    await store.record(callback(job))
+    await record(store, ended(job, delivery("d-1"), vendor_job_ids=("8",), result=[1]))
+    await deliver_all(store)
+    engine.tick(30 * DAY)
+    await swept(store)
+    heir = await accepted(store)
+
+    assert await store.job(heir.id) == heir
+    assert await store.job_by_vendor_id("acme", "8") is None
+    assert list(await store.history(heir.id)) == []
+    kept = await store.record(callback(heir, hold=30.0))
+    assert isinstance(kept, CallbackKept)
+    assert kept.stored is not None
+    await record(store, ended(heir, delivery("d-2")))
+    assert [one.id for one in (await claim(store, "announce")).deliveries] == ["d-2"]
+
+
 async def test_a_live_job_stays(engine: Engine, store: Store) -> None:
     """However old, what has not ended is kept."""
     job = await record(store, moved(await accepted(store)))

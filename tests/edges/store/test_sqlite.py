@@ -349,7 +349,7 @@ async def test_the_log_is_moved_into_the_file(sqlite: SqliteEngine, monkeypatch:
 
     assert sqlite.log_size() > 100_000
     async with asyncio.timeout(30):
-        while sqlite.log_size() > 0:  # noqa: ASYNC110 - nothing tells of a checkpoint
+        while sqlite.log_size() > 0:
             await asyncio.sleep(0.01)
 
 
