@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from relay.edges.store import sqlite
-from relay.edges.store.sqlite import CannotOpen, SqliteStore
+from relay.edges.store.migrations import CannotOpen
+from relay.edges.store.sqlite import SqliteStore
 from relay.edges.store.writer import Observe, StoreBroken
 from relay.ports import Vault
 

@@ -52,13 +52,14 @@ def claim(want: Claim, vault: Vault, now: float) -> Script[Outcome]:
     heads = yield Run(f"{table}_heads", {"stage": want.stage})
     doors = {lane: _door(want, now, lane, due, *state) for lane, due, *state in heads}
     picked = (yield from _pick(want, table, doors, now)) if want.total > 0 else ()
+    picked = yield from _with_probes(want, doors, picked, now)
     whole: Sequence[Row] = ()
     if picked:
         keys = dumps([pick.key for pick in picked])
         yield Run(f"{table}_lease", {"keys": keys, "until": now + want.lease})
         whole = yield Run(_WHOLE[table], {"keys": keys})
     proving = [pick for pick in picked if not pick.late and doors[pick.lane].state.restricted]
-    yield from _note_lanes(want, doors, {pick.lane for pick in proving}, now)
+    yield from _forget_open_lanes(want, doors)
     next_due = yield from _next_due(table, doors, now)
     return partial(_claimed, want.stage, whole, {pick.key for pick in proving}, vault, now, next_due)
 
@@ -103,12 +104,21 @@ def _late_room(want: Claim, doors: Mapping[str, _Door]) -> dict[str, int]:
     return {lane: free for lane, free in room.items() if free > 0}
 
 
-def _note_lanes(want: Claim, doors: Mapping[str, _Door], used: set[str], now: float) -> Script[None]:
-    """A probe that is out keeps its lane closed; a lane that has reopened all the way is forgotten."""
-    probed = [doors[lane] for lane in used if doors[lane].state.closed]
-    if probed:
-        lanes = [(door.lane, door.state.probed(now + want.lease)) for door in probed]
-        yield Run("keep_lanes", {"rows": lane_rows(want.stage, lanes)})
+def _with_probes(
+    want: Claim, doors: Mapping[str, _Door], picked: Sequence[_Pick], now: float
+) -> Script[Sequence[_Pick]]:
+    """Without the probes that another claim sends at this moment. One that is out keeps its lane closed."""
+    closed = {pick.lane for pick in picked if not pick.late and doors[pick.lane].state.closed}
+    if not closed:
+        return picked
+    names = dumps([(want.stage, lane) for lane in sorted(closed)])
+    mine = yield Run("probe_lanes", {"rows": names, "now": now, "until": now + want.lease})
+    lost = closed - {lane for (lane,) in mine}
+    return [pick for pick in picked if pick.late or pick.lane not in lost]
+
+
+def _forget_open_lanes(want: Claim, doors: Mapping[str, _Door]) -> Script[None]:
+    """A lane that has reopened all the way is as any other."""
     wide = [door.lane for door in doors.values() if _wide_open(want, door)]
     if wide:
         yield Run("forget_lanes", {"rows": dumps([(want.stage, lane) for lane in wide])})

@@ -40,10 +40,6 @@ class Lane:
             return min(limit - taken, 1)
         return (limit if self.slots is None else min(limit, self.slots)) - taken
 
-    def probed(self, until: float) -> "Lane":
-        """The lane while its one probe is out, under a lease until then."""
-        return replace(self, closed_until=until, slots=1)
-
     def marked(self, mark: LaneMark, now: float) -> "Lane":
         """The lane after one act in it; a plain `Lane()` is healthy."""
         if mark.ok is None:

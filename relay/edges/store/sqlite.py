@@ -8,49 +8,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import apsw
 
 from relay import failpoints
-from relay.core.job import Job
-from relay.edges.store.changes import Changes, Sweep
+from relay.edges.store.migrations import CannotOpen, Migration, known, missing
 from relay.edges.store.queries import QUEUES, Queries
-from relay.edges.store.reads import Reads
 from relay.edges.store.script import Outcome, Run, Script, Write
+from relay.edges.store.scripted import Ask, ScriptedStore
 from relay.edges.store.writer import Observe, StoreBroken, Writer
-from relay.ports import (
-    Accepted,
-    Attempt,
-    CallbackCame,
-    CallbackDone,
-    CallbackKept,
-    CallbackPostponed,
-    Census,
-    Claim,
-    Claimed,
-    Conflict,
-    Delivery,
-    DeliveryFilter,
-    DeliveryMoved,
-    Event,
-    JobFilter,
-    JobMoved,
-    NewJob,
-    Note,
-    Page,
-    Recorded,
-    Redeliver,
-    Repeat,
-    RequestRefused,
-    Stale,
-    StoreUnavailable,
-    Unknown,
-    Vault,
-)
+from relay.ports import StoreUnavailable, Vault
 
 T = TypeVar("T")
 
@@ -60,7 +30,6 @@ READERS = 2
 CHECKPOINT_EVERY = 1.0
 WAL_LIMIT = 64 * 2**20
 """Bytes of write-ahead log beyond which a checkpoint also cuts the file."""
-SWEEP_BATCH = 200
 
 _FATAL = (apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError)
 _PASSING = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.CantOpenError, apsw.NoMemError, apsw.IOError)
@@ -77,26 +46,17 @@ _FATAL_IO = frozenset(
 )
 
 
-class CannotOpen(Exception):
-    """The database cannot be used as it is; the text says why and what to do."""
-
-
-class SqliteStore:
-    """The Store port on one SQLite file.
-
-    Listings leave out what is large or secret: jobs come without `result`, deliveries without `target` and with an
-    empty event body.
-    """
+class SqliteStore(ScriptedStore):
+    """The Store port on one SQLite file, for one process."""
 
     def __init__(
         self, path: str, vault: Vault, clock: Callable[[], float], observe: Observe | None, patience: float
     ) -> None:
+        super().__init__(vault)
         self._path = path
         self._clock = clock
         self._patience = patience
         self._queries = Queries("sqlite.sql")
-        self._changes = Changes(vault)
-        self._reads = Reads(vault)
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-write")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
         self._readers: SimpleQueue[apsw.Connection] = SimpleQueue()
@@ -130,81 +90,20 @@ class SqliteStore:
         return store
 
     async def close(self) -> None:
-        """Finish what has come, then let go of the file."""
         await self._writer.close()
         if self._checkpoints is not None:
             self._checkpoints.cancel()
             await asyncio.wait([self._checkpoints])
         await self._let_go()
 
-    # --- the port: writing ---
-
-    async def accept(self, new: NewJob) -> Accepted | Repeat | Conflict:
-        outcome: Accepted | Repeat | Conflict = await self._write(new)
-        return outcome
-
-    @overload
-    async def record(self, change: JobMoved) -> Recorded | Stale: ...
-    @overload
-    async def record(self, change: CallbackCame) -> CallbackKept | Unknown: ...
-    @overload
-    async def record(self, change: CallbackDone | CallbackPostponed | DeliveryMoved) -> Recorded | Stale: ...
-    @overload
-    async def record(self, change: Redeliver) -> Recorded | Unknown: ...
-    @overload
-    async def record(self, change: RequestRefused) -> Recorded: ...
-    async def record(self, change: Any) -> Any:
-        return await self._write(change)
-
-    async def claim(self, want: Claim) -> Claimed:
-        claimed: Claimed = await self._write(want)
-        return claimed
-
-    async def sweep(self, retention: float) -> int:
-        jobs, events = await self._read(self._reads.candidates(self._clock() - retention, SWEEP_BATCH))
-        done: int = await self._write(Sweep(jobs, events, SWEEP_BATCH))
-        return done
-
-    # --- the port: reading ---
-
-    async def job(self, job_id: str) -> Job | None:
-        return await self._read(self._reads.job(job_id, self._clock()))
-
-    async def job_by_request(self, request_id: str) -> Job | None:
-        return await self._read(self._reads.job_by_request(request_id, self._clock()))
-
-    async def job_by_vendor_id(self, connection: str, vendor_job_id: str) -> Job | None:
-        return await self._read(self._reads.job_by_vendor_id(connection, vendor_job_id, self._clock()))
-
-    async def jobs(self, which: JobFilter, limit: int, cursor: str | None) -> Page:
-        return await self._read(self._reads.jobs(which, limit, cursor, self._clock()))
-
-    async def history(self, job_id: str) -> Sequence[Note]:
-        return await self._read(self._reads.history(job_id))
-
-    async def event(self, event_id: str) -> Event | None:
-        return await self._read(self._reads.event(event_id))
-
-    async def deliveries(self, which: DeliveryFilter, limit: int, cursor: str | None) -> Page:
-        return await self._read(self._reads.deliveries(which, limit, cursor, self._clock()))
-
-    async def delivery(self, delivery_id: str) -> Delivery | None:
-        return await self._read(self._reads.delivery(delivery_id, self._clock()))
-
-    async def attempts(self, delivery_id: str) -> Sequence[Attempt]:
-        return await self._read(self._reads.attempts(delivery_id))
-
-    async def census(self) -> Census:
-        return await self._read(self._reads.census(self._clock()))
-
-    async def ping(self) -> None:
-        await self._read(self._reads.ping())
-
     # --- running scripts ---
 
-    async def _write(self, value: Any) -> Any:
-        outcome: Outcome = await self._writer.write(self._changes.prepared(value))
-        return outcome()
+    async def replicas(self) -> int:
+        return 1
+
+    async def _write(self, write: Write) -> Outcome:
+        outcome: Outcome = await self._writer.write(write)
+        return outcome
 
     async def _transact(self, writes: Sequence[Write]) -> Sequence[Outcome]:
         return await self._in_writer(lambda: self._commit(writes))
@@ -217,9 +116,10 @@ class SqliteStore:
         failpoints.hit("store.after_commit")
         return outcomes
 
-    async def _read(self, script: Script[T]) -> T:
+    async def _read(self, ask: Ask[T]) -> T:
         if self._writer.broken is not None:
             raise self._writer.broken
+        script = ask(self._clock())
         return await asyncio.get_running_loop().run_in_executor(self._reading, self._read_now, script)
 
     def _read_now(self, script: Script[T]) -> T:
@@ -376,11 +276,9 @@ def _opened(path: str, patience: float) -> apsw.Connection:
 # --- migrations ---
 
 
-def migrations() -> Sequence[tuple[int, str, str]]:
-    """Every migration in order: its number, its file's name, its SQL."""
-    folder = files(__package__).joinpath("migrations", "sqlite")
-    found = sorted((file.name, file.read_text("utf-8")) for file in folder.iterdir() if file.name.endswith(".sql"))
-    return [(int(name.partition("_")[0]), name, text) for name, text in found]
+def migrations() -> Sequence[Migration]:
+    """Every migration, in order."""
+    return known("sqlite")
 
 
 def migrate(path: str) -> Sequence[str]:
@@ -395,19 +293,11 @@ def migrate(path: str) -> Sequence[str]:
 
 def migrate_file(db: apsw.Connection, path: str, now: float) -> Sequence[str]:
     """All missing migrations in one transaction: a process that dies in the middle leaves none."""
-    known = migrations()
-    newest, *_ = known[-1]
     with transaction(db):
         db.execute("CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT, at REAL) STRICT")
         rows: Any = db.execute("SELECT coalesce(max(number), 0) FROM migration").fetchall()
-        done: int = rows[0][0]
-        if done > newest:
-            raise CannotOpen(
-                f"{path} was last used by a newer relay (its migration {done}; this one knows {newest}): "
-                "start that version again, or restore a backup from before the upgrade"
-            )
-        missing = [migration for migration in known if migration[0] > done]
-        for number, name, text in missing:
+        new = missing(migrations(), rows[0][0], path)
+        for number, name, text in new:
             db.execute(text)
             db.execute("INSERT INTO migration VALUES (?, ?, ?)", (number, name, now))
-    return [name for _, name, _ in missing]
+    return [name for _, name, _ in new]

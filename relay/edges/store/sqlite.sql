@@ -204,6 +204,13 @@ WHERE true
 ON CONFLICT (stage, lane) DO UPDATE
 SET failures = excluded.failures, closed_until = excluded.closed_until, slots = excluded.slots;
 
+-- name: probe_lanes
+-- Closed lanes whose one probe goes out now, under a lease until then; not those where another's is out meanwhile.
+UPDATE lane SET closed_until = :until, slots = 1
+FROM json_each(:rows) AS r
+WHERE lane.stage = r.value ->> 0 AND lane.lane = r.value ->> 1 AND lane.slots IN (0, 1) AND lane.closed_until <= :now
+RETURNING lane;
+
 -- name: forget_lanes
 -- Lanes that fare well again.
 DELETE FROM lane WHERE (stage, lane) IN (SELECT r.value ->> 0, r.value ->> 1 FROM json_each(:rows) AS r);

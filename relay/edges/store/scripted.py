@@ -1,0 +1,140 @@
+"""The Store port by scripts, the same for every engine: an engine says how a change is written and a question read."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar, overload
+
+from relay.core.job import Job
+from relay.edges.store.changes import Changes, Sweep
+from relay.edges.store.reads import Reads
+from relay.edges.store.script import Outcome, Script, Write
+from relay.ports import (
+    Accepted,
+    Attempt,
+    CallbackCame,
+    CallbackDone,
+    CallbackKept,
+    CallbackPostponed,
+    Census,
+    Claim,
+    Claimed,
+    Conflict,
+    Delivery,
+    DeliveryFilter,
+    DeliveryMoved,
+    Event,
+    JobFilter,
+    JobMoved,
+    NewJob,
+    Note,
+    Page,
+    Recorded,
+    Redeliver,
+    Repeat,
+    RequestRefused,
+    Stale,
+    Unknown,
+    Vault,
+)
+
+T = TypeVar("T")
+
+SWEEP_BATCH = 200
+
+Ask: TypeAlias = Callable[[float], Script[T]]
+"""A question as a script, made once the store's clock is known."""
+
+
+class ScriptedStore(ABC):
+    """The Store port.
+
+    Listings leave out what is large or secret: jobs come without `result`, deliveries without `target` and with an
+    empty event body.
+    """
+
+    def __init__(self, vault: Vault) -> None:
+        self._changes = Changes(vault)
+        self._reads = Reads(vault)
+
+    @abstractmethod
+    async def _write(self, write: Write) -> Outcome:
+        """The write's outcome, once its group is committed."""
+
+    @abstractmethod
+    async def _read(self, ask: Ask[T]) -> T:
+        """The answer, of what is committed."""
+
+    @abstractmethod
+    async def replicas(self) -> int:
+        """How many relays live on this store, this one with them; to ask is this one's sign of life."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish what has come, then let go of the database."""
+
+    # --- writing ---
+
+    async def accept(self, new: NewJob) -> Accepted | Repeat | Conflict:
+        outcome: Accepted | Repeat | Conflict = await self._done(new)
+        return outcome
+
+    @overload
+    async def record(self, change: JobMoved) -> Recorded | Stale: ...
+    @overload
+    async def record(self, change: CallbackCame) -> CallbackKept | Unknown: ...
+    @overload
+    async def record(self, change: CallbackDone | CallbackPostponed | DeliveryMoved) -> Recorded | Stale: ...
+    @overload
+    async def record(self, change: Redeliver) -> Recorded | Unknown: ...
+    @overload
+    async def record(self, change: RequestRefused) -> Recorded: ...
+    async def record(self, change: Any) -> Any:
+        return await self._done(change)
+
+    async def claim(self, want: Claim) -> Claimed:
+        claimed: Claimed = await self._done(want)
+        return claimed
+
+    async def sweep(self, retention: float) -> int:
+        jobs, events = await self._read(lambda now: self._reads.candidates(now - retention, SWEEP_BATCH))
+        done: int = await self._done(Sweep(jobs, events, SWEEP_BATCH))
+        return done
+
+    async def _done(self, change: Any) -> Any:
+        outcome = await self._write(self._changes.prepared(change))
+        return outcome()
+
+    # --- reading ---
+
+    async def job(self, job_id: str) -> Job | None:
+        return await self._read(lambda now: self._reads.job(job_id, now))
+
+    async def job_by_request(self, request_id: str) -> Job | None:
+        return await self._read(lambda now: self._reads.job_by_request(request_id, now))
+
+    async def job_by_vendor_id(self, connection: str, vendor_job_id: str) -> Job | None:
+        return await self._read(lambda now: self._reads.job_by_vendor_id(connection, vendor_job_id, now))
+
+    async def jobs(self, which: JobFilter, limit: int, cursor: str | None) -> Page:
+        return await self._read(lambda now: self._reads.jobs(which, limit, cursor, now))
+
+    async def history(self, job_id: str) -> Sequence[Note]:
+        return await self._read(lambda _: self._reads.history(job_id))
+
+    async def event(self, event_id: str) -> Event | None:
+        return await self._read(lambda _: self._reads.event(event_id))
+
+    async def deliveries(self, which: DeliveryFilter, limit: int, cursor: str | None) -> Page:
+        return await self._read(lambda now: self._reads.deliveries(which, limit, cursor, now))
+
+    async def delivery(self, delivery_id: str) -> Delivery | None:
+        return await self._read(lambda now: self._reads.delivery(delivery_id, now))
+
+    async def attempts(self, delivery_id: str) -> Sequence[Attempt]:
+        return await self._read(lambda _: self._reads.attempts(delivery_id))
+
+    async def census(self) -> Census:
+        return await self._read(self._reads.census)
+
+    async def ping(self) -> None:
+        await self._read(lambda _: self._reads.ping())
