@@ -67,15 +67,12 @@ async def test_an_ended_delivery_is_never_due(engine: Engine, announced: Store, 
 
 
 async def test_a_stale_attempt_writes_nothing(engine: Engine, announced: Store) -> None:
-    """What became of an attempt whose lease had lapsed changes neither the delivery nor its attempts nor its lane."""
+    """What became of an attempt whose lease had lapsed changes neither the delivery nor its attempts."""
     late = await claim_delivery(announced, lease=30.0)
     engine.tick(30.0)
     current = await claim_delivery(announced)
-    mark = fails(late.lane, "announce", threshold=1)
 
-    assert (
-        await announced.record(DeliveryMoved(delivery=late, state="exhausted", attempt=ATTEMPT, lane=mark)) == Stale()
-    )
+    assert await announced.record(DeliveryMoved(delivery=late, state="exhausted", attempt=ATTEMPT)) == Stale()
     assert await announced.delivery("d-1") == replace(current, age=30.0)
     assert list(await announced.attempts("d-1")) == []
 

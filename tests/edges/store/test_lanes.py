@@ -95,6 +95,17 @@ async def test_a_probe_that_vanished_is_followed_by_another(engine: Engine, stor
     assert len((await claim(store)).jobs) == 1
 
 
+async def test_a_probe_that_told_nothing_gives_its_place_back(engine: Engine, store: Store) -> None:
+    """A probe that never reached the target neither opens nor closes the lane: another goes out at once."""
+    await mark(store, fails("acme", threshold=1))
+    await fill(store, 3)
+    engine.tick(1.0)
+    first = await claim_job(store)
+    await record(store, moved(first, delay=500.0, lane=LaneMark(stage="work", lane="acme", ok=None)))
+
+    assert [job.probe for job in (await claim(store)).jobs] == [True]
+
+
 async def test_failing_probes_close_the_lane_for_longer(engine: Engine, store: Store) -> None:
     """Each probe that fails doubles the time until the next, up to the cap."""
     bad = fails("acme", threshold=1, base=1.0, cap=5.0)
