@@ -300,7 +300,7 @@ def _cancel_asked(scene: _Scene, fact: facts.CancelAsked) -> Step:
         return _ended(replace(scene, job=job, via="request"), State.CANCELED, error=error)
     if job.state is not State.RUNNING or fact.outcome is None:
         return _ignored(scene, fact)
-    job = replace(job, intent=_stronger(job.intent), vendor_cancel=fact.outcome, nudged=True)
+    job = replace(job, intent=_stronger(job.intent), vendor_cancel=fact.outcome, nudged=True, polls=0)
     return Step(job=job, delay=0.0, what="job.cancel_asked", detail={"by": fact.by, "outcome": fact.outcome})
 
 
@@ -476,7 +476,8 @@ def _poll_delay(job: Job) -> float | None:
         return None
     if job.spec.poll_interval is not None:
         return job.spec.poll_interval
-    return net_poll(job.polls) if job.spec.callback else adaptive_poll(job.polls)
+    under_callback = job.spec.callback and job.intent is not Intent.CANCEL
+    return net_poll(job.polls) if under_callback else adaptive_poll(job.polls)
 
 
 def _working(job: Job, status: str | None) -> str:

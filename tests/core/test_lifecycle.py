@@ -562,6 +562,25 @@ def test_a_nudge_wakes_the_webhook_mode_once() -> None:
     assert (Poll(), Rest()) == (next_act(nudged.job, PLAIN), next_act(looked.job, PLAIN))
 
 
+@pytest.mark.parametrize("mode", ["auto", "webhook"])
+def test_a_cancel_that_was_asked_is_followed_by_polling(mode: str) -> None:
+    """Vendors do not call back about every cancel, so its outcome is looked for at once and then as if by poll."""
+    job = a_job(State.RUNNING, spec=a_spec(mode=mode, callback=True), polls=9)
+    asked = after(job, facts.CancelAsked(by="job_c", outcome="asked"), via="request")
+    looked = after(asked.job, facts.StillRunning(status="RUNNING"))
+
+    assert (0.0, Poll(), 1.5, Poll()) == (
+        asked.delay, next_act(asked.job, PLAIN), looked.delay, next_act(looked.job, PLAIN),
+    )  # fmt: skip
+
+
+def test_the_ids_of_a_job_are_not_forgotten() -> None:
+    """A callback that names the one id that relay follows takes no other away."""
+    job = a_job(State.RUNNING, vendor_job_id="11", vendor_job_ids=("11", "12"))
+
+    assert ("11", "12") == after(job, facts.Succeeded(result={}, ref=Ref(id="11")), via="webhook").job.vendor_job_ids
+
+
 @pytest.mark.parametrize("fact", [facts.PollFailed(error=an_error()), facts.NotFound()])
 def test_a_nudge_lasts_until_the_vendor_has_told(fact: Fact) -> None:
     """A look that told nothing of the job is taken again, in the webhook mode too."""
