@@ -76,7 +76,7 @@ class Receiver:
             target=request.path,
             event_id=request.headers.get("webhook-id", ""),
             body=body,
-            headers=dict(request.headers),
+            headers={name.lower(): value for name, value in request.headers.items()},
         )
         plan = self.plan.get(request.path, [])
         reply = (plan.pop(0) if len(plan) > 1 else plan[0]) if plan else Reply()

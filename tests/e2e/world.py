@@ -23,6 +23,8 @@ from tests.e2e.processes import Nursery, Process, relay_serve, started
 from tests.e2e.surroundings import VENDOR_TOKEN, Surroundings
 
 CONNECTION = "tri"
+NARROW = "narrow"
+"""A connection to the same vendor that only runs recipes."""
 EVENTS = "events"
 WEBHOOK_KEY = "whsec_Y2FuYXJ5LXdlYmhvb2sta2V5LTdkMWY0YTg4"
 CANARIES = (VENDOR_TOKEN.encode(), WEBHOOK_KEY.removeprefix("whsec_").encode(), b"canary-webhook-key-7d1f4a88")
@@ -196,9 +198,10 @@ class World:
         self.notebook.asked(Asked(request_id=request.id, subject=subject, targets=targets, confirmed=False))
 
     def http(self, method: str, path: str, content: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
-        """One request to relay's HTTP interface; content that is not bytes goes as JSON."""
-        body = content if isinstance(content, bytes) or content is None else json.dumps(content).encode()
-        own = {} if body is None else {"Content-Type": "application/json"}
+        """One request to relay's HTTP interface; bytes go under their own headers, other content as JSON."""
+        bare = isinstance(content, bytes) or content is None
+        body = content if bare else json.dumps(content).encode()
+        own = {} if bare else {"Content-Type": "application/json"}
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as connection:
             connection.request(method, path, body, {**own, **(headers or {})})
             response = connection.getresponse()
@@ -293,6 +296,7 @@ class World:
     # --- around ---
 
     def _write_config(self) -> None:
+        vendor = {"vendor": "trifacta", "baseUrl": self.vendor.url, "token": VENDOR_TOKEN, "timeout": 5}
         own = {
             "amqp": {
                 "url": self.amqp_url,
@@ -306,9 +310,7 @@ class World:
             "database": {"url": f"sqlite:///{self.database}"},
             "http": {"host": "127.0.0.1", "port": self.port, "publicUrl": f"http://127.0.0.1:{self.port}"},
             "egress": {"allow": ["127.0.0.0/8"], "allowHttp": True},
-            "connections": {
-                CONNECTION: {"vendor": "trifacta", "baseUrl": self.vendor.url, "token": VENDOR_TOKEN, "timeout": 5}
-            },
+            "connections": {CONNECTION: vendor, NARROW: {**vendor, "operations": ["run"]}},
         }
         self.config.write_text(yaml.safe_dump({**own, **self._settings}))
 
