@@ -11,7 +11,7 @@ WITH_BROKER := $(BIN)/python tests/rabbitmq.py run --
 # Each room with the per cent of its lines and branches below which `make test` fails.
 COVERAGE := core:0 stages:0 vendors:0 edges:0
 
-.PHONY: help install demo test lint style types imports format lock
+.PHONY: help install demo test bench lint style types imports format lock
 
 help: ## list the verbs
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,9 @@ test: install ## run the tests against RELAY_TEST_AMQP_URL or a private broker, 
 		$(BIN)/coverage report --include="relay/$$room/*" --fail-under="$$floor" || failed=1; \
 	done; exit $$failed
 endif
+
+bench: install ## measure relay beside the bare loop (ARGS=--quick for a first look); see tests/bench/README.md
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 lint: style types imports ## check the style, the types and the rooms' borders
 

@@ -54,6 +54,11 @@ class RabbitMQ:
         self._epmd: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """The node's process; None while it does not run."""
+        return self._server.pid if self._server is not None else None
+
     def start(self) -> None:
         """Return once the node speaks AMQP (about 8 s); at once if it runs already.
 
