@@ -68,7 +68,7 @@ async def until(look: Callable[[], Awaitable[T | None]]) -> T:
 @contextmanager
 def locked(relay: Relay) -> Iterator[None]:
     """Another program holds the database, so that relay cannot write; it gives up at once instead of waiting."""
-    relay.store._db.set_busy_timeout(1)
+    relay.store._writing.submit(relay.store._db.set_busy_timeout, 1).result()
     with closing(apsw.Connection(relay.settings.database.path)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield

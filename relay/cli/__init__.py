@@ -83,8 +83,7 @@ def _foreseen(error: BaseException) -> bool:
     if isinstance(error, Failed | OSError):
         return True
     from relay.edges.amqp import TopologyError
-    from relay.edges.store.sqlite import CannotOpen
-    from relay.edges.store.writer import StoreBroken
+    from relay.edges.store import CannotOpen, StoreBroken
     from relay.edges.vault import SealBroken
     from relay.ports import BrokerAway, StoreUnavailable
     from relay.settings import SettingsError

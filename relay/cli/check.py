@@ -78,7 +78,8 @@ def _own(settings: "Settings") -> Iterator[Finding]:
 
 
 def _database(path: Path) -> Finding:
-    from relay.edges.store.sqlite import CannotOpen, only_process
+    from relay.edges.store import CannotOpen
+    from relay.edges.store.sqlite import only_process
 
     folder = path.resolve().parent
     if not folder.is_dir():

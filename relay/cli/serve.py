@@ -33,8 +33,9 @@ def demo(
 
 def migrate(config: Config = None) -> None:
     """Bring the database up to date. `relay serve` does so by itself at start."""
-    from relay.edges.store.sqlite import migrate as bring_up_to_date
+    from relay.edges.store import migrate as bring_up_to_date
+    from relay.log import without_credentials
 
-    path = settings_of(config).database.path
-    taken = bring_up_to_date(path)
-    typer.echo(f"{path}: {', '.join(taken) if taken else 'is up to date'}")
+    url = settings_of(config).database.url
+    taken = bring_up_to_date(url)
+    typer.echo(f"{without_credentials(url)}: {', '.join(taken) if taken else 'is up to date'}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp import ClientSession, web
 
 from tests.running import RECIPE, until
@@ -83,14 +84,16 @@ async def test_a_delivery_shows_its_event_where_asked(http: ClientSession, recei
 
 
 async def test_a_redelivery_is_the_same_event_again(http: ClientSession, receiver: Receiver) -> None:
-    """An ended delivery is sent again on demand, under the same id and with the same bytes."""
+    """An ended delivery is sent again on demand, under the same id and with the same bytes; who asked is logged."""
     row = await told(http, receiver, "delivered")
     first = await receiver.came.get()
-    async with http.post(f"/v1/deliveries/{row['id']}/redeliver") as answer:
-        assert (202, f"/v1/deliveries/{row['id']}") == (answer.status, answer.headers["Location"])
+    with structlog.testing.capture_logs() as logged:
+        async with http.post(f"/v1/deliveries/{row['id']}/redeliver") as answer:
+            assert (202, f"/v1/deliveries/{row['id']}") == (answer.status, answer.headers["Location"])
     second = await receiver.came.get()
 
     assert first == second
+    assert [("local", row["id"])] == [(it["by"], it["delivery"]) for it in logged if it["event"] == "audit.redeliver"]
 
 
 async def test_what_is_pending_or_unknown_is_not_redelivered(http: ClientSession, receiver: Receiver) -> None:

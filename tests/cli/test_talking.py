@@ -1,0 +1,169 @@
+"""Commands that talk to a running relay."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from relay.cli import app
+from tests.cli.conftest import Cli
+
+OK = ("--connection", "tri", "--parameter", "wrangledDataset.id=7")
+FAILS = ("--connection", "tri", "--parameter", "wrangledDataset.id=9001")
+ENDLESS = ("--connection", "tri", "--parameter", "wrangledDataset.id=9003")
+
+
+async def test_submit_by_options(cli: Cli) -> None:
+    """Options make a request: dots nest, values that are JSON are taken as such."""
+    done = await cli("submit", *OK, "--parameter", "ranfrom=api", "--request-id", "a", "--wait", "--json")
+
+    assert (0, "succeeded", "a") == (done.code, done.json["state"], done.json["requestId"])
+    assert {"wrangledDataset": {"id": 7}, "ranfrom": "api"} == done.json["parameters"]
+
+
+async def test_submit_by_file_or_standard_input(cli: Cli, tmp_path: Path) -> None:
+    """A request is read from a file, or from standard input, and options are laid over it."""
+    request = json.dumps({"connection": "tri", "parameters": {"wrangledDataset": {"id": 7}}, "requestId": "a"})
+    file = tmp_path / "request.json"
+    file.write_text(request)
+    first = await cli("submit", str(file), "--json")
+    again = await cli("submit", "-", "--json", stdin=request)
+    other = await cli("submit", "-", "--request-id", "b", "--json", stdin=request)
+
+    assert first.json["jobId"] == again.json["jobId"]
+    assert ("b", 0) == (other.json["requestId"], other.code)
+
+
+async def test_waiting_tells_how_it_ended(cli: Cli) -> None:
+    """With --wait the exit code says whether the job succeeded, and the vendor's reason is shown."""
+    done = await cli("submit", *FAILS, "--wait")
+
+    assert (1, True) == (done.code, "the output path cannot be written" in done.out)
+
+
+async def test_a_refused_request_is_told_line_by_line(cli: Cli) -> None:
+    """Every fault of a request is a line on standard error, and the exit code is 1."""
+    done = await cli("submit", "-", stdin='{"connection": "tri", "paramters": {}, "operation": "fly"}')
+
+    assert (1, "") == (done.code, done.out)
+    assert ["relay: invalid_request: operation:", "relay: invalid_request: paramters:"] == sorted(
+        ":".join(line.split(":")[:3]) + ":" for line in done.err.splitlines()
+    )
+
+
+async def test_show_tells_the_whole_story(cli: Cli) -> None:
+    """One job is shown, by its id or its request id, with its history and what it waits for."""
+    hook = {"url": "http://127.0.0.1:1/x"}
+    request = {"requestId": "a", "connection": "tri", "parameters": {"wrangledDataset": {"id": 7}}, "webhooks": [hook]}
+    submitted = await cli("submit", "-", "--wait", "--json", stdin=json.dumps(request))
+    by_name, by_id = await cli("jobs", "show", "a"), await cli("jobs", "show", submitted.json["jobId"], "--json")
+
+    assert [True] * 4 == [word in by_name.out for word in ("job.submitted", "succeeded", "127.0.0.1:1", "Deliveries")]
+    assert ("a", "127.0.0.1:1") == (by_id.json["requestId"], by_id.json["deliveries"][0]["target"])
+
+
+async def test_jobs_are_listed_aligned_or_as_json(cli: Cli) -> None:
+    """A listing is a line for each job, nothing cut; with --json it is JSON; filters narrow it down."""
+    for name in ("first", "second", "third"):
+        await cli("submit", *OK, "--request-id", name)
+    table, found = await cli("jobs", "list", "--since", "1h"), await cli("jobs", "list", "--json", "--limit", "2")
+    one = await cli("jobs", "list", "--json", "--request-id", "first")
+
+    assert ["third", "second", "first"] == [line.split()[1] for line in table.out.splitlines()[1:]]
+    assert [["third", "second"], ["first"]] == [[row["requestId"] for row in it.json] for it in (found, one)]
+
+
+async def test_cancel_and_watch(cli: Cli) -> None:
+    """A job is canceled by name, and watching it tells its history to the end."""
+    await cli("submit", *ENDLESS, "--request-id", "a")
+    canceled = await cli("jobs", "cancel", "a", "--wait")
+    watched = await cli("jobs", "watch", "a")
+
+    assert (0, 1) == (canceled.code, watched.code)
+    assert ("job.submitting", "job.canceled") == (watched.out.split()[1], watched.out.splitlines()[-1].split()[1])
+
+
+async def test_deliveries_are_listed_shown_and_sent_again(cli: Cli) -> None:
+    """A delivery that was given up is found, shown with its attempt, and sent again on demand."""
+    hook = {"url": "http://127.0.0.1:1/x", "schedule": [0]}
+    request = {"connection": "tri", "parameters": {"wrangledDataset": {"id": 7}}, "webhooks": [hook]}
+    await cli("submit", "-", "--wait", stdin=json.dumps(request))
+    while not (listed := await cli("deliveries", "list", "--state", "exhausted", "--json")).json:
+        pass
+    delivery = listed.json[0]["id"]
+    shown = await cli("deliveries", "show", delivery, "--body")
+    again = await cli("deliveries", "redeliver", delivery)
+    unknown = await cli("deliveries", "redeliver", "dlv_0")
+
+    assert [True] * 3 == [word in shown.out for word in ("no_answer", "onJobSuccess", '"specversion": "1.0"')]
+    assert (0, f"{delivery} pending\n", 1) == (again.code, again.out, unknown.code)
+
+
+async def test_what_can_be_asked_is_listed(cli: Cli) -> None:
+    """Connections and vendors are listed; a vendor's operation is shown with its schema."""
+    connections, matrix = await cli("connections", "list"), await cli("vendors")
+    schema = await cli("vendors", "show", "trifacta", "run")
+    unknown = await cli("vendors", "show", "acme")
+
+    assert ["tri", "trifacta"] == connections.out.splitlines()[1].split()[:2]
+    assert ["run", "tracked"] == matrix.out.splitlines()[1].split()[:2]
+    assert ["wrangledDataset"] == schema.json["required"]
+    assert (1, "relay: there is no vendor 'acme'; there are: trifacta\n") == (unknown.code, unknown.err)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("jobs", "list"),
+        ("deliveries", "list"),
+        ("connections", "list"),
+        ("vendors", "list"),
+        ("vendors",),
+    ],
+)
+async def test_every_listing_has_json(cli: Cli, command: tuple[str, ...]) -> None:
+    """With --json every listing is a JSON list, also an empty one."""
+    done = await cli(*command, "--json")
+
+    assert (0, list) == (done.code, type(done.json))
+
+
+async def test_nobody_answers(cli: Cli) -> None:
+    """Where no relay answers, one line says where and what to do."""
+    done = await cli("jobs", "list", RELAY_SERVER="http://127.0.0.1:1")
+
+    assert (1, 1, True) == (done.code, len(done.err.splitlines()), "relay serve" in done.err)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("jobs", "list", "--limit", "0"),
+        ("jobs", "list", "--since", "soon"),
+        ("jobs", "list", "--metadata", "team"),
+        ("jobs", "fly"),
+        ("submit",),
+        ("submit", "no-such-file.json"),
+        ("submit", "--connection", "tri", "--parameter", "x"),
+        ("submit", "--connection", "tri", "--parameter", "x=1", "--parameter", "x.y=1"),
+        ("jobs", "list", "--server", "localhost"),
+        ("simulate", "acme"),
+        ("tokens", "create", "me"),
+        ("tokens", "create", "me", "--scope", "rule"),
+    ],
+)
+def test_wrong_use(arguments: tuple[str, ...]) -> None:
+    """Wrong use is exit code 2, with a word on what is wrong."""
+    done = CliRunner().invoke(app, arguments)
+
+    assert (2, "", True) == (done.exit_code, done.stdout, "Error: " in done.stderr)
+
+
+async def test_nothing_that_a_terminal_obeys_is_printed(cli: Cli) -> None:
+    """Control characters in what others wrote are not passed on to the terminal, nor taken as markup."""
+    request = {"connection": "tri", "parameters": {"wrangledDataset": {"id": 7}}, "metadata": {"x": "\x1b[2J[red]"}}
+    submitted = await cli("submit", "-", "--wait", "--json", stdin=json.dumps(request))
+    shown = await cli("jobs", "show", submitted.json["jobId"])
+
+    assert ("\x1b" in shown.out, "[red]" in shown.out) == (False, True)
