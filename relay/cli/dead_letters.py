@@ -3,8 +3,7 @@
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -85,12 +84,26 @@ def _done(config: Path | None, reason: str | None, since: str | None, act: Act) 
 
 def _tell(found: Sequence["Buried"], as_json: bool, done: str | None = None) -> None:
     if as_json:
-        output.print_json([asdict(letter) for letter in found])
+        output.print_json([_wire(letter) for letter in found])
         return
     heads = ("reason", "refused", "routing key", "message id", "bytes", "errors", "body")
     output.table(heads, map(_line, found), "no dead letters")
     if done is not None and found:
         typer.echo(f"\n{len(found)} {done}")
+
+
+def _wire(letter: "Buried") -> dict[str, object]:
+    return {
+        "reason": letter.reason,
+        "at": None if letter.at is None else datetime.fromtimestamp(letter.at, UTC).isoformat().replace("+00:00", "Z"),
+        "errors": [dict(error) for error in letter.errors],
+        "routingKey": letter.routing_key,
+        "messageId": letter.message_id,
+        "correlationId": letter.correlation_id,
+        "replyTo": letter.reply_to,
+        "size": letter.size,
+        "excerpt": letter.excerpt,
+    }
 
 
 def _line(letter: "Buried") -> tuple[str | None, ...]:

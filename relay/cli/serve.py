@@ -1,6 +1,7 @@
 """`relay serve`, `relay demo`, `relay migrate`: relay itself."""
 
 import os
+import resource
 from functools import partial
 from typing import Annotated
 
@@ -14,7 +15,14 @@ def serve(config: Config = None) -> None:
     """Run relay until SIGTERM or Ctrl-C."""
     from relay import app, settings
 
+    _allow_many_files()
     run(app.serve(settings_of(config), partial(settings.load, config)))
+
+
+def _allow_many_files() -> None:
+    """Each connection is a file: as many as the system lets this process have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def demo(

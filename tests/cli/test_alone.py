@@ -220,7 +220,7 @@ async def test_dead_letters_are_listed_and_purged(tmp_path: Path, vendor: Trifac
     purged = await run("dead-letters", "purge", "--config", config, "--reason", "invalid_request", "--since", "1h")
     empty = await run("dead-letters", "list", "--config", config)
 
-    assert ("invalid_request", "m1", "nope") == (letter["reason"], letter["message_id"], letter["errors"][0]["path"])
+    assert ("invalid_request", "m1", "nope") == (letter["reason"], letter["messageId"], letter["errors"][0]["path"])
     assert ("1 would be thrown away", "1 thrown away") == (dry.out.splitlines()[-1], purged.out.splitlines()[-1])
     assert empty.out == "no dead letters\n"
 

@@ -67,6 +67,11 @@ class Connection(asyncio.Protocol):
         """The answer is written, though perhaps not yet taken."""
         self._idle_since = self._loop.time()
 
+    @property
+    def waiting_since(self) -> float | None:
+        """Since when the client is to move, by the loop's clock; None while relay is."""
+        return self._owes_since if self._idle_since is None else self._idle_since
+
     def drop_if_overdue(self) -> None:
         """Drop it where the client has made relay wait for too long."""
         now = self._loop.time()
@@ -78,6 +83,7 @@ class Connection(asyncio.Protocol):
 
     def drop(self) -> None:
         """Let go of it, whatever is left to send."""
+        self._register.discard(self)
         if self._transport is not None:
             self._transport.abort()
 

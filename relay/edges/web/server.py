@@ -87,9 +87,20 @@ class Server:
 
     def _connect(self) -> asyncio.Protocol:
         framework = self._runner.server
-        if framework is None or len(self._connections) >= self._most:
+        if framework is None or not self._make_room():
             return TurnedAway()
         return Connection(framework(), self._connections, patience=self._patience, keepalive=self._keepalive)
+
+    def _make_room(self) -> bool:
+        """Whether there is room for one more, if need be that of the one who has kept relay waiting for longest."""
+        if len(self._connections) < self._most:
+            return True
+        waiting = [(each.waiting_since, each) for each in self._connections if each.waiting_since is not None]
+        if not waiting:
+            return False
+        _, longest = min(waiting, key=lambda one: one[0])
+        longest.drop()
+        return True
 
     async def _watch(self) -> None:
         while True:

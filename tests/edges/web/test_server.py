@@ -87,17 +87,35 @@ async def test_a_client_that_takes_no_answer_is_dropped(doors: Doors) -> None:
         await until(partial(_count, server, 0))
 
 
-async def test_more_connections_than_fit_are_told_so(doors: Doors) -> None:
-    """The connection beyond the last place gets 503 at once, and there is room again when another goes."""
-    async with serving(doors, most_connections=1) as server:
-        async with connected(server) as (_, writer):
-            writer.write(b"GET ")
-            await until(partial(_count, server, 1))
-            async with connected(server) as (reader, _):
-                assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
-        await until(partial(_count, server, 0))
+async def test_who_idles_makes_room(doors: Doors) -> None:
+    """When every place is taken, a newcomer gets that of the connection that has done nothing for longest."""
+    async with (
+        serving(doors, most_connections=2) as server,
+        connected(server) as (first, _),
+        connected(server) as (_, second),
+    ):
+        second.write(b"GET ")
+        await until(partial(_count, server, 2))
         async with ClientSession(server.url) as http, http.get("/livez") as answer:
             assert answer.status == 200
+
+        assert await first.read() == b""
+
+
+async def test_more_requests_than_fit_are_told_so(doors: Doors) -> None:
+    """While every place is at work a newcomer gets 503 at once."""
+    body = {"connection": "tri", "parameters": ENDLESS}
+    async with serving(doors, most_connections=1) as server, ClientSession(server.url) as http:
+
+        async def accepted() -> bool:
+            return bool((await doors.store.census()).jobs)
+
+        waiting = asyncio.create_task(http.post("/v1/jobs", json=body, headers={"Prefer": "wait=60"}))
+        await until(accepted)
+        async with connected(server) as (reader, _):
+            assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+        await server.stop()
+        (await waiting).release()
 
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00", b"GET / HTTP/9.9\r\n\r\n", b"x" * 100_000])
