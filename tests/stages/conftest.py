@@ -1,6 +1,6 @@
 """What the stages' tests find: a bench, a stand-in vendor, a receiver, and a whole relay in the test's own loop."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -8,11 +8,18 @@ from typing import TypeAlias
 
 import pytest
 
+from relay import failpoints
 from relay.simulators.trifacta import TrifactaSimulator
 from tests.stages.bench import Bench, furnished
 from tests.stages.receiver import Receiver, receiving
 
 Furnish: TypeAlias = Callable[..., AbstractAsyncContextManager[Bench]]
+
+
+@pytest.fixture(autouse=True)
+def _no_failpoints() -> Iterator[None]:
+    yield
+    failpoints.arm("")
 
 
 @pytest.fixture

@@ -1,0 +1,463 @@
+"""Vendors' callbacks: stored before they are answered, and applied when their job can take them."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay import failpoints
+from relay.core.facts import Fact
+from relay.core.flow import Flow, Request
+from relay.core.job import Job, State
+from relay.core.lifecycle import LAPSES_ALLOWED
+from relay.core.vendor import Callback, Connection
+from relay.edges.vault import Vault, new_key
+from relay.ports import StoredCallback, StoreUnavailable
+from relay.simulators.faults import Fault
+from relay.simulators.trifacta import TrifactaSimulator
+from relay.stages.callbacks import Callbacks, Named
+from relay.vendors.trifacta import VENDOR
+from tests.stages.bench import RUN, Bench, locked
+from tests.stages.conftest import Furnish
+
+LONG: Mapping[str, Any] = {"connection": "tri", "parameters": {"wrangledDataset": {"id": 9003}}}
+PUSHED: Mapping[str, Any] = {**LONG, "completion": {"mode": "webhook", "timeout": 3600}}
+UNSIGNED = {"callback_signature": "off"}
+
+
+async def running(bench: Bench, request: Mapping[str, Any] = LONG) -> Job:
+    """A job that the vendor is at work on."""
+    job = await bench.job(request)
+    await bench.turn()
+    return await bench.now(job)
+
+
+async def uncertain(bench: Bench, vendor: TrifactaSimulator, request: Mapping[str, Any] = LONG) -> tuple[Job, str]:
+    """A job whose submit went unanswered, and the vendor's id of it."""
+    vendor.faults.add(Fault(on="submit", harm="lost"))
+    job = await running(bench, request)
+    assert State.UNCERTAIN is job.state
+    return job, next(iter(vendor.job_groups))
+
+
+async def call(bench: Bench, job: Job, status: str, vendor_job: str | None = None, **how: Any) -> str:
+    """Call back about a job; what came of it."""
+    callback = bench.callback(job, status, vendor_job or job.vendor_job_id or "", **how)
+    return await bench.receive.take(bench.token(job), callback)
+
+
+def events(bench: Bench) -> float:
+    """How many jobs have ended."""
+    return sum(
+        sample.value
+        for metric in bench.metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name == "relay_jobs_ended_total"
+    )
+
+
+def counted(bench: Bench, outcome: str, connection: str = "tri") -> float:
+    """How many callbacks had this outcome."""
+    labels = {"connection": connection, "outcome": outcome}
+    return bench.metrics.registry.get_sample_value("relay_callbacks_total", labels) or 0.0
+
+
+# --- what counts ---
+
+
+async def test_a_signed_callback_ends_the_job(bench: Bench, vendor: TrifactaSimulator) -> None:
+    """The vendor's word in a verified callback is its word; nothing is polled."""
+    job = await running(bench)
+
+    assert "stored" == await call(bench, job, "Complete")
+    await bench.settle("receive")
+
+    data = (await bench.event(job))["data"]
+    assert ("succeeded", "webhook", "Complete", job.vendor_job_id) == tuple(
+        data[name] for name in ("status", "completedBy", "vendorStatus", "vendorJobId")
+    )
+    assert 0 == vendor.ledger.requests["poll"]
+
+
+async def test_a_failure_by_callback_asks_why(bench: Bench, vendor: TrifactaSimulator) -> None:
+    """A callback tells only that the job failed: the reason is fetched."""
+    job = await running(bench)
+    vendor.finish(job.vendor_job_id or "", "Failed")
+    await call(bench, job, "Failed")
+    await bench.settle("receive")
+
+    assert "the output path cannot be written" in (await bench.event(job))["data"]["error"]["message"]
+
+
+async def test_an_early_callback_waits_for_the_submits_answer(bench: Bench) -> None:
+    """In the middle of the submit it is kept; the answer makes it due, and it ends the job."""
+    job = await bench.job(LONG)
+    (claimed,) = (await bench.claim("work")).jobs
+    begun = await bench.recorder.begin(claimed, 30.0)
+    assert begun is not None
+    assert "stored" == await call(bench, job, "Complete", "961247")
+    await bench.settle("receive")
+    assert State.SUBMITTING is (await bench.now(job)).state
+
+    await bench.work.act(replace(begun, lapses=1))
+    await bench.settle("receive")
+
+    assert (State.SUCCEEDED, "961247") == ((now := await bench.now(job)).state, now.vendor_job_id)
+
+
+async def test_a_callback_proves_that_an_uncertain_submit_arrived(bench: Bench, vendor: TrifactaSimulator) -> None:
+    """It names the vendor's job, and decides, without another look."""
+    job, vendor_job = await uncertain(bench, vendor)
+    await call(bench, job, "Complete", vendor_job)
+    await bench.settle("receive")
+
+    now = await bench.now(job)
+    assert (State.SUCCEEDED, vendor_job) == (now.state, now.vendor_job_id)
+
+
+async def test_a_callback_of_a_running_job_proves_it_too(bench: Bench, vendor: TrifactaSimulator) -> None:
+    """A word that is no end shows at least where the job is."""
+    job, vendor_job = await uncertain(bench, vendor)
+    await call(bench, job, "InProgress", vendor_job)
+    await bench.settle("receive")
+
+    now = await bench.now(job)
+    assert (State.RUNNING, vendor_job) == (now.state, now.vendor_job_id)
+
+
+# --- repeated, late, contradicting ---
+
+
+async def test_two_hundred_callbacks_are_one_end(bench: Bench) -> None:
+    """The same callback again and again is stored once, and one event comes of it."""
+    job = await running(bench)
+    verdicts = await asyncio.gather(*(call(bench, job, "Complete") for _ in range(200)))
+    await bench.settle("receive")
+
+    assert {"stored"} == set(verdicts)
+    assert (1, 1) == (events(bench), counted(bench, "applied"))
+    assert 1 == (await bench.words(job)).count("job.succeeded")
+
+
+async def test_a_late_callback_is_recorded_and_changes_nothing(bench: Bench) -> None:
+    """Another word after the end stands in the history; it contradicts, and is counted as that."""
+    job = await running(bench)
+    await call(bench, job, "Complete")
+    await bench.settle("receive")
+    for status in ("Failed", "Canceled"):
+        assert "stored" == await call(bench, job, status)
+    await bench.settle("receive")
+
+    assert State.SUCCEEDED is (await bench.now(job)).state
+    late = [note.detail for note in await bench.store.history(job.id) if note.what == "callback.late"]
+    assert {"Failed", "Canceled"} == {detail["vendorStatus"] for detail in late}
+    assert 2 == bench.metrics.registry.get_sample_value("relay_contradictions_total", {"connection": "tri"})
+    assert (1, 2) == (events(bench), counted(bench, "late"))
+
+
+@pytest.mark.parametrize("callback_says", ["Complete", "Failed"])
+async def test_poll_and_callback_at_one_instant_are_one_event(
+    bench: Bench, vendor: TrifactaSimulator, callback_says: str
+) -> None:
+    """Agreeing or not, whoever is recorded first ends the job; the other is late."""
+    jobs = [await running(bench, {**LONG, "requestId": str(number)}) for number in range(10)]
+    for job in jobs:
+        vendor.finish(job.vendor_job_id or "", "Complete")
+        await call(bench, job, callback_says)
+    bench.clock.tick(31)
+    await asyncio.gather(bench.turn("work"), bench.turn("receive"))
+    await bench.settle("work", "receive")
+
+    assert 10 == events(bench)
+    for job in jobs:
+        data = (await bench.event(job))["data"]
+        assert (
+            data["status"]
+            == {"poll": "succeeded", "webhook": callback_says.replace("Complete", "succeeded")}[
+                data["completedBy"]
+            ].lower()
+        )
+
+
+# --- forged, unsigned, unknown ---
+
+
+@pytest.mark.parametrize("token", ["", "tri", "tri.job_1.x", "..", "\ud800", "é.é.é", "tri.job_1." + "a" * 32])
+async def test_a_token_that_relay_did_not_make_is_unknown(bench: Bench, token: str) -> None:
+    """Nothing is stored of it."""
+    callback = Callback(method="POST", headers={}, query={}, body=b"{}")
+
+    assert "unknown" == await bench.receive.take(token, callback)
+    assert 1 == counted(bench, "unknown", "")
+
+
+async def test_a_token_is_for_one_job(bench: Bench) -> None:
+    """A good token with another job's id in it is none."""
+    one, other = await running(bench), await bench.job(RUN)
+    forged = bench.token(one).replace(one.id, other.id)
+
+    assert "unknown" == await bench.receive.take(forged, bench.callback(other, "Complete", "1"))
+
+
+async def test_a_token_of_a_job_that_is_gone_is_unknown(bench: Bench) -> None:
+    """relay made it, but has no such job."""
+    job = replace(await bench.job(RUN), id="job_of_long_ago")
+
+    assert "unknown" == await call(bench, job, "Complete", "1")
+
+
+@pytest.mark.parametrize("secret", ["", "not the key"])
+async def test_a_bad_signature_ends_nothing_and_hastens_the_poll(
+    bench: Bench, vendor: TrifactaSimulator, secret: str
+) -> None:
+    """Missing or wrong, it is refused; the vendor is looked at at once, a single time for however many."""
+    job = await running(bench)
+    verdicts = [await call(bench, job, "Complete", secret=secret) for _ in range(3)]
+    assert State.RUNNING is (await bench.now(job)).state
+    await bench.settle("work")
+
+    assert ["unsigned"] * 3 == verdicts
+    assert 1 == vendor.ledger.requests["poll"]
+    assert 1 == (await bench.words(job)).count("job.nudged")
+    assert 3 == counted(bench, "unsigned")
+
+
+async def test_a_bad_signature_before_the_submit_is_answered_does_nothing(bench: Bench) -> None:
+    """There is nothing to look at yet."""
+    job = await bench.job({**LONG, "notBefore": "2999-01-01T00:00:00Z"})
+
+    assert "unsigned" == await call(bench, job, "Complete", "1", secret="")
+    assert [] == await bench.words(job)
+
+
+async def test_an_old_signature_is_refused(bench: Bench) -> None:
+    """Five minutes after it was made a signature is worth nothing."""
+    job = await running(bench)
+    callback = bench.callback(job, "Complete", job.vendor_job_id or "")
+    bench.clock.tick(301)
+
+    assert "unsigned" == await bench.receive.take(bench.token(job), callback)
+
+
+async def test_a_callback_about_another_job_is_a_reason_to_look(bench: Bench, vendor: TrifactaSimulator) -> None:
+    """Signed as it is, it does not speak of this job: the vendor is asked."""
+    job = await running(bench)
+    await call(bench, job, "Complete", "424242")
+    await bench.settle()
+
+    assert State.RUNNING is (await bench.now(job)).state
+    assert 1 == vendor.ledger.requests["poll"]
+
+
+# --- signatures off ---
+
+
+async def test_unsigned_ends_are_confirmed_by_a_look(furnish: Furnish, vendor: TrifactaSimulator) -> None:
+    """With `callbackSignature: off` the token counts, and the vendor itself has to say that the job has ended."""
+    async with furnish(connection=UNSIGNED) as bench:
+        lied, told = await running(bench, PUSHED), await running(bench, PUSHED)
+        vendor.finish(told.vendor_job_id or "", "Complete")
+        for job in (lied, told):
+            assert "stored" == await call(bench, job, "Complete", secret="")
+        await bench.settle()
+
+        assert State.RUNNING is (await bench.now(lied)).state
+        assert "poll" == (await bench.event(told))["data"]["completedBy"]
+
+
+async def test_an_unsigned_callback_proves_that_a_submit_arrived(furnish: Furnish, vendor: TrifactaSimulator) -> None:
+    """Only the vendor was given the token: the submit is not asked for again, and its end is confirmed at once."""
+    async with furnish(connection=UNSIGNED) as bench:
+        job, vendor_job = await uncertain(bench, vendor, PUSHED)
+        vendor.finish(vendor_job, "Complete")
+        await call(bench, job, "Complete", vendor_job, secret="")
+        await bench.settle("receive")
+        assert (State.RUNNING, vendor_job) == ((now := await bench.now(job)).state, now.vendor_job_id)
+        bench.clock.tick(1.1)
+        await bench.settle("work")
+
+        assert State.SUCCEEDED is (await bench.now(job)).state
+        assert 1 == vendor.ledger.requests["submit"]
+
+
+async def test_an_unsigned_callback_saves_a_resubmit(furnish: Furnish, vendor: TrifactaSimulator) -> None:
+    """Where an unanswered submit would be sent again, a callback of the first one keeps it from running twice."""
+    keyless = replace(VENDOR, operations={"run": replace(VENDOR.operations["run"], find=None)})
+    async with furnish(vendor=keyless, connection={**UNSIGNED, "on_unknown_submit": "resubmit"}) as bench:
+        vendor.faults.add(Fault(on="submit", harm="lost"))
+        job = await running(bench)
+        vendor_job = next(iter(vendor.job_groups))
+        await call(bench, job, "Complete", vendor_job, secret="")
+        await bench.settle("receive")
+        bench.clock.tick(60)
+        await bench.settle("work")
+
+        assert (State.RUNNING, 1) == ((await bench.now(job)).state, vendor.ledger.requests["submit"])
+
+
+async def test_an_unsigned_late_callback_is_recorded_by_its_word(furnish: Furnish) -> None:
+    """After the end it is no reason to look."""
+    async with furnish(connection=UNSIGNED) as bench:
+        job = await bench.job({**LONG, "notBefore": "2999-01-01T00:00:00Z"})
+        await bench.job({"operation": "cancel", "target": {"jobId": job.id}})
+        await bench.settle("work")
+        await call(bench, job, "Complete", "1", secret="")
+        await bench.settle("receive")
+
+        (late,) = [note for note in await bench.store.history(job.id) if note.what == "callback.late"]
+        assert ("Succeeded", "Complete") == (late.detail["fact"], late.detail["vendorStatus"])
+
+
+async def test_a_vendor_that_never_signs_is_confirmed_too(furnish: Furnish) -> None:
+    """Without a way to verify, every callback is unsigned, whatever the setting says."""
+    async with furnish(vendor=replace(VENDOR, verify=None)) as bench:
+        job = await running(bench)
+        assert "stored" == await call(bench, job, "Complete", secret="")
+        await bench.settle()
+
+        assert State.RUNNING is (await bench.now(job)).state
+
+
+# --- readers that fail ---
+
+
+def _needs_more(_: Connection, __: Job, ___: Callback) -> Flow[Fact]:
+    yield Request(method="GET", path="/")
+    raise KeyError("defect")
+
+
+@pytest.mark.parametrize(
+    ("vendor_record", "words"),
+    [
+        (replace(VENDOR, read_callback=None), "say nothing by themselves"),
+        (replace(VENDOR, read_callback=_needs_more), "could not be read"),
+    ],
+)
+async def test_a_callback_that_tells_nothing_is_a_reason_to_look(
+    furnish: Furnish, vendor: TrifactaSimulator, vendor_record: Any, words: str
+) -> None:
+    """Whatever ails the reading, the vendor is asked."""
+    async with furnish(vendor=vendor_record) as bench:
+        job = await running(bench)
+        await call(bench, job, "Complete")
+        await bench.settle()
+
+        (nudge,) = [note for note in await bench.store.history(job.id) if note.what == "job.nudged"]
+        assert words in nudge.detail["reason"]
+        assert 1 == vendor.ledger.requests["poll"]
+
+
+async def test_a_callback_that_cannot_be_confirmed_is_a_reason_to_look(furnish: Furnish) -> None:
+    """A vendor that is away while its callback is read is asked again by the poll."""
+    async with furnish(vendor=replace(VENDOR, read_callback=_needs_more)) as bench:
+        job = await running(bench)
+        await call(bench, job, "Complete")
+        await bench.vendors.close()
+        bench.vendors._lines["tri"]._base = "http://127.0.0.1:9"
+        await bench.settle("receive")
+
+        (nudge,) = [note for note in await bench.store.history(job.id) if note.what == "job.nudged"]
+        assert "could not be confirmed" in nudge.detail["reason"]
+
+
+async def test_a_callback_that_kills_its_readers_is_left_alone(bench: Bench, vendor: TrifactaSimulator) -> None:
+    """After several silent deaths it is not read again; the vendor is asked."""
+    job = await running(bench, PUSHED)
+    await call(bench, job, "Complete")
+    for _ in range(LAPSES_ALLOWED):
+        assert 1 == len((await bench.claim("receive")).callbacks)
+        bench.clock.tick(31)
+    vendor.finish(job.vendor_job_id or "", "Failed")
+    await bench.settle()
+
+    assert State.FAILED is (await bench.now(job)).state
+    assert "job.nudged" in await bench.words(job)
+
+
+# --- whatever else ---
+
+
+async def test_a_callback_of_a_missing_connection_is_remembered(bench: Bench, vendor: TrifactaSimulator) -> None:
+    """A stored callback whose connection has gone brings a look once it is back, also where only callbacks would."""
+    job = await running(bench, PUSHED)
+    await call(bench, job, "Complete")
+    account = bench.accounts.pop("tri")
+    await bench.settle()
+    bench.accounts["tri"] = account
+    vendor.finish(job.vendor_job_id or "", "Complete")
+    bench.clock.tick(31)
+    await bench.settle()
+
+    assert State.SUCCEEDED is (await bench.now(job)).state
+
+
+async def test_a_token_of_a_missing_connection_is_unknown(bench: Bench) -> None:
+    """Nobody could verify it."""
+    job = await running(bench)
+    del bench.accounts["tri"]
+
+    assert "unknown" == await call(bench, job, "Complete")
+
+
+async def test_a_callback_of_a_dropped_job_is_dropped(bench: Bench) -> None:
+    """Jobs go with all that belongs to them."""
+    callback = bench.callback(await bench.job(RUN), "Complete", "1")
+    await bench.receive.act(StoredCallback(id="cbk", version=1, job_id="job_none", lane="tri", callback=callback))
+
+
+async def test_nothing_is_stored_while_the_store_is_away(furnish: Furnish, tmp_path: Path) -> None:
+    """The vendor is told to come again; the place that was reserved is free."""
+    async with furnish(room=1, patience=0.01) as bench:
+        job = replace(await running(bench), vendor_job_id="1")
+        with locked(tmp_path), pytest.raises(StoreUnavailable):
+            await call(bench, job, "Complete")
+
+        assert 0 == bench.receive_loop.active
+        await bench.work_loop.drain()
+
+
+async def test_a_callback_with_room_is_handled_at_once(furnish: Furnish) -> None:
+    """Where the stage has a place it needs no claim."""
+    async with furnish(room=4) as bench:
+        job = await bench.job(LONG)
+        await bench.work_loop.drain()
+        job = await bench.now(job)
+        for _ in range(2):
+            assert "stored" == await call(bench, job, "Complete")
+        await bench.receive_loop.drain()
+
+        assert State.SUCCEEDED is (await bench.now(job)).state
+        assert 0 == bench.receive_loop.active
+
+
+async def test_a_crash_before_the_record_loses_no_callback(bench: Bench) -> None:
+    """It stays stored, and comes again when the lease lapses."""
+    job = await running(bench)
+    await call(bench, job, "Complete")
+    failpoints.arm("receive.before_record:error")
+    with pytest.raises(failpoints.Tripped):
+        await bench.turn("receive")
+    assert State.RUNNING is (await bench.now(job)).state
+    bench.clock.tick(31)
+    await bench.settle("receive")
+
+    assert State.SUCCEEDED is (await bench.now(job)).state
+
+
+async def test_a_rotated_key_still_knows_old_tokens(bench: Bench) -> None:
+    """What an older key of the ring made counts; the current one makes the next."""
+    old, new = new_key(), new_key()
+    before, after = (Callbacks(Vault(ring).derive, "https://relay.test/") for ring in (old, f"{new},{old}"))
+    job = await bench.job(RUN)
+    then, now = before.address(job), after.address(job)
+    assert then is not None
+    assert now is not None
+
+    assert Named("tri", job.id) == after.recognise(then.url.rpartition("/")[2])
+    assert then.url != now.url
+    assert then.secret in after.secrets(job.id)
+    assert None is before.recognise(now.url.rpartition("/")[2])
+    assert now.url.startswith("https://relay.test/v1/callbacks/tri.job_")
