@@ -28,7 +28,8 @@ TOKENS = (
 """Every token's name, besides `metadata.<key>`."""
 
 _TOKEN = re.compile(r"\$(?:(\$)|(metadata\.[A-Za-z0-9_-]+|[A-Za-z][A-Za-z0-9]*))")
-_LINE_BREAKS = str.maketrans("", "", "\r\n\x00")
+_CONTROL = dict.fromkeys((*range(9), *range(10, 32), 127))
+"""What no header can carry: line breaks, and every other control character but the tab."""
 
 
 def tokens_of(event: Mapping[str, JsonValue]) -> dict[str, str]:
@@ -78,7 +79,7 @@ def fill_json(value: JsonValue, tokens: Mapping[str, str]) -> JsonValue:
 
 def fill_header(value: str, tokens: Mapping[str, str]) -> str:
     """A header value: what is put in can't break the line."""
-    return fill(value, tokens, lambda text: text.translate(_LINE_BREAKS))
+    return fill(value, tokens, lambda text: text.translate(_CONTROL))
 
 
 def fill_url(url: str, tokens: Mapping[str, str]) -> str:
