@@ -9,7 +9,8 @@ only place where a state changes: total over (state, fact), it says what the job
                       │            ▲                           ▲
                       └─▶ uncertain ┴───────────────────────────┘
 
-A terminal state is final. A late or repeated fact changes nothing and says so in the history.
+A terminal state is final. A late or repeated fact changes nothing, and that is told: in the job's history where a
+callback brought it, else in the log.
 """
 
 from collections.abc import Callable, Mapping
