@@ -1,28 +1,45 @@
-"""What every test finds: an environment without relay's variables, and a broker, started once if needed."""
+"""What every test finds: an environment without relay's variables; a broker and a database, started once if needed."""
 
 import asyncio
 import os
+import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import aiormq
+import asyncpg
 import pytest
 from yarl import URL
 
+from tests import postgres
+from tests.postgres import PostgreSQL
 from tests.rabbitmq import RabbitMQ, Unavailable, installed_version
 
 GIVEN_AMQP_URL = os.environ.get("RELAY_TEST_AMQP_URL")
+GIVEN_POSTGRES_URL = os.environ.get("RELAY_TEST_POSTGRES_URL")
 
 
-def pytest_report_header() -> str:
-    """Say which broker the tests talk to."""
+def pytest_report_header() -> list[str]:
+    """Say which servers the tests talk to."""
+    return [f"broker: {_broker()}", f"database: SQLite; {_database()}"]
+
+
+def _broker() -> str:
     if GIVEN_AMQP_URL:
-        return f"broker: {asyncio.run(_introduce(GIVEN_AMQP_URL))}"
+        return asyncio.run(_introduce(GIVEN_AMQP_URL))
     try:
-        return (
-            f"broker: RabbitMQ {installed_version()}, a private node, started by the first test that needs it"
-        )
+        return f"RabbitMQ {installed_version()}, a private node, started by the first test that needs it"
     except Unavailable as problem:
-        return f"broker: none. {problem}"
+        return f"none. {problem}"
+
+
+def _database() -> str:
+    if GIVEN_POSTGRES_URL:
+        return f"PostgreSQL at {URL(GIVEN_POSTGRES_URL).host}"
+    try:
+        return f"PostgreSQL {postgres.installed_version()}, a private server, started by the first test that needs it"
+    except Unavailable as problem:
+        return f"no other. {problem}"
 
 
 async def _introduce(url: str) -> str:
@@ -65,3 +82,50 @@ def rabbitmq(_rabbitmq_to_break: RabbitMQ) -> Iterator[RabbitMQ]:
     yield _rabbitmq_to_break
     _rabbitmq_to_break.thaw()
     _rabbitmq_to_break.start()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of the server that all tests share."""
+    if GIVEN_POSTGRES_URL:
+        yield GIVEN_POSTGRES_URL
+        return
+    with PostgreSQL() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """A database of this run's own: a test that wants it empty empties it."""
+    with _new_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: str) -> Iterator[str]:
+    """A database of the test's own, without a table."""
+    with _new_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def postgresql() -> Iterator[PostgreSQL]:
+    """A running server that the test may stop and kill."""
+    with PostgreSQL() as server:
+        yield server
+
+
+@contextmanager
+def _new_database(server: str) -> Iterator[str]:
+    name = f"relay_{secrets.token_hex(6)}"
+    asyncio.run(_execute(server, f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"))
+    try:
+        yield str(URL(server).with_path(f"/{name}"))
+    finally:
+        asyncio.run(_execute(server, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+async def _execute(server: str, statement: str) -> None:
+    db = await asyncpg.connect(server)
+    await db.execute(statement)
+    await db.close()

@@ -204,14 +204,14 @@ def installed_version() -> str:
     )
 
 
-def _install() -> None:
-    """Install RabbitMQ by apt where that may be done (as root), without leaving a broker running."""
+def apt_installed(package: str) -> None:
+    """Install a server by apt where that may be done (as root), without leaving it running."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return
-    sys.stderr.write("Installing rabbitmq-server, which the tests start privately …\n")
+    sys.stderr.write(f"Installing {package}, which the tests start privately …\n")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
-    install = [*apt, "install", "-y", "--no-install-recommends", "rabbitmq-server"]
+    install = [*apt, "install", "-y", "--no-install-recommends", package]
     with _services_not_started():
         for command in (install, [*apt, "update"], install):
             done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
@@ -263,7 +263,7 @@ def _run(command: list[str]) -> int:
     try:
         find_scripts()
     except Unavailable:
-        _install()
+        apt_installed("rabbitmq-server")
     with RabbitMQ() as node:
         return _run_with(node.url, command)
 

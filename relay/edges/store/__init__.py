@@ -1,19 +1,30 @@
 """Where jobs live: the Store port by group commit, an engine a file.
 
-`open_store` and `migrate` take a database's URL: `sqlite:///relay.db`, or `sqlite:////var/lib/relay/relay.db` for an
-absolute path.
+`open_store` and `migrate` take a database's URL: `sqlite:///relay.db` (or `sqlite:////var/lib/relay/relay.db` for an
+absolute path), or `postgresql://user:password@host/relay`.
 """
 
-import time
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Sequence
 
-from relay.edges.store import sqlite
+from relay.edges.store import postgres, sqlite
 from relay.edges.store.migrations import CannotOpen
+from relay.edges.store.postgres import PostgresStore
+from relay.edges.store.scripted import ScriptedStore
 from relay.edges.store.sqlite import SqliteStore
 from relay.edges.store.writer import Observe, StoreBroken
 from relay.ports import Vault
 
-__all__ = ["CannotOpen", "SqliteStore", "StoreBroken", "migrate", "open_store", "sqlite_path"]
+__all__ = [
+    "CannotOpen",
+    "PostgresStore",
+    "ScriptedStore",
+    "SqliteStore",
+    "StoreBroken",
+    "migrate",
+    "open_store",
+    "sqlite_path",
+]
 
 
 def sqlite_path(url: str) -> str | None:
@@ -22,20 +33,30 @@ def sqlite_path(url: str) -> str | None:
     return path if scheme == "sqlite" and path else None
 
 
-async def open_store(
-    url: str, vault: Vault, *, clock: Callable[[], float] = time.time, observe: Observe | None = None
-) -> SqliteStore:
+async def open_store(url: str, vault: Vault, *, observe: Observe | None = None) -> ScriptedStore:
     """The store at this URL. Raises CannotOpen, or StoreUnavailable where trying again may help."""
-    return await SqliteStore.open(_path(url), vault, clock=clock, observe=observe)
+    path = sqlite_path(url)
+    if path is not None:
+        return await SqliteStore.open(path, vault, observe=observe)
+    _check_known(url)
+    return await PostgresStore.open(url, vault, observe=observe)
 
 
 def migrate(url: str) -> Sequence[str]:
-    """Bring the database up to date; the names of the migrations that it took, none if it was. Raises CannotOpen."""
-    return sqlite.migrate(_path(url))
+    """Bring the database up to date; the names of the migrations that it took, none if it was.
 
-
-def _path(url: str) -> str:
+    Raises CannotOpen, or StoreUnavailable where trying again may help.
+    """
     path = sqlite_path(url)
-    if path is None:
-        raise CannotOpen("database.url is no database that relay knows: write sqlite:///relay.db, for example")
-    return path
+    if path is not None:
+        return sqlite.migrate(path)
+    _check_known(url)
+    return asyncio.run(postgres.migrate(url))
+
+
+def _check_known(url: str) -> None:
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise CannotOpen(
+            "database.url is no database that relay knows: write sqlite:///relay.db, "
+            "or postgresql://user:password@host/relay, for example"
+        )

@@ -2,17 +2,21 @@
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
+import asyncpg
 import pytest
 
-from relay.edges.store import SqliteStore
+from relay.edges.store import PostgresStore, SqliteStore
 from relay.edges.vault import Vault, new_key
 from relay.ports import Store
 
 
 class Engine(Protocol):
     """A store that can be steered in time, and opened and closed."""
+
+    alone: bool
+    """Whether one process at a time has it, who finds at start that nobody can hold anything."""
 
     @property
     def now(self) -> float:
@@ -26,12 +30,14 @@ class Engine(Protocol):
     def tick(self, seconds: float) -> None:
         """Let time pass, by the store's clock."""
 
-    def files(self) -> list[Path]:
-        """All that is on disk."""
+    async def stored(self) -> bytes:
+        """All that somebody can read who reads the database itself."""
 
 
 class SqliteEngine:
     """SQLite in a file."""
+
+    alone = True
 
     def __init__(self, folder: Path) -> None:
         self.database = folder / "relay.db"
@@ -57,7 +63,11 @@ class SqliteEngine:
     def tick(self, seconds: float) -> None:
         self.now += seconds
 
+    async def stored(self) -> bytes:
+        return b"".join(path.read_bytes() for path in self.files())
+
     def files(self) -> list[Path]:
+        """All that is on disk."""
         return [path for path in self.database.parent.iterdir() if path.is_file()]
 
     def log_size(self) -> int:
@@ -65,13 +75,80 @@ class SqliteEngine:
         return self.database.with_name("relay.db-wal").stat().st_size
 
 
-ENGINES: dict[str, Callable[[Path], Engine]] = {"sqlite": SqliteEngine}
+class PostgresEngine:
+    """PostgreSQL in a database of its own, emptied at first."""
+
+    alone = False
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.vault = Vault(new_key())
+        self.now = 1_000_000.0
+        self._stores: list[PostgresStore] = []
+        self._empty = False
+
+    async def open(self, **given: Any) -> PostgresStore:
+        """One more store on the database."""
+        store = await PostgresStore.open(self.url, self.vault, **{"clock": lambda: self.now, **given})
+        self._stores.append(store)
+        if not self._empty:
+            tables = await self.ask(TABLES)
+            await self.do(";".join(f"DELETE FROM {table}" for (table,) in tables))
+            self._empty = True
+        return store
+
+    async def close(self) -> None:
+        while self._stores:
+            await self._stores.pop().close()
+
+    async def reopened(self, vault: Vault | None = None) -> PostgresStore:
+        await self.close()
+        self.vault = vault or self.vault
+        return await self.open()
+
+    def tick(self, seconds: float) -> None:
+        self.now += seconds
+
+    async def stored(self) -> bytes:
+        tables = await self.ask(TABLES)
+        rows = [await self.ask(f"SELECT t::text FROM {table} AS t") for (table,) in tables]
+        return "\n".join(row for found in rows for (row,) in found).encode()
+
+    async def ask(self, query: str, *given: Any) -> list[Any]:
+        """What somebody else finds in the database."""
+        db = await asyncpg.connect(self.url)
+        try:
+            return await db.fetch(query, *given)
+        finally:
+            await db.close()
+
+    async def do(self, statements: str) -> None:
+        """Change the database behind the store's back."""
+        db = await asyncpg.connect(self.url)
+        try:
+            await db.execute(statements)
+        finally:
+            await db.close()
 
 
-@pytest.fixture(params=ENGINES)
-async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
-    """Every engine in turn."""
-    engine = ENGINES[request.param](tmp_path)
+TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'migration'"
+
+MakeEngine: TypeAlias = Callable[[Path], Engine]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
+    """Every engine in turn, on an empty database at each call."""
+    if request.param == "sqlite":
+        return SqliteEngine
+    url = request.getfixturevalue("postgres_url")
+    return lambda _: PostgresEngine(url)
+
+
+@pytest.fixture
+async def engine(make_engine: MakeEngine, tmp_path: Path) -> AsyncIterator[Engine]:
+    """A store's database, with hands on its clock and its life."""
+    engine = make_engine(tmp_path)
     yield engine
     await engine.close()
 
@@ -86,5 +163,13 @@ async def store(engine: Engine) -> Store:
 async def sqlite(tmp_path: Path) -> AsyncIterator[SqliteEngine]:
     """For what only SQLite promises."""
     engine = SqliteEngine(tmp_path)
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture
+async def postgres(postgres_url: str) -> AsyncIterator[PostgresEngine]:
+    """For what only PostgreSQL promises."""
+    engine = PostgresEngine(postgres_url)
     yield engine
     await engine.close()

@@ -1,0 +1,600 @@
+-- What the store asks of PostgreSQL.
+-- `:now` is the store's clock; `:rows`, `:keys` (a table's own) and `:lanes` are JSON arrays. A name with `{table}`
+-- stands for one query for each of the tables whose rows fall due; `{where}` for the conditions of a listing.
+
+-- name: accept_jobs
+-- New jobs; those whose request id is taken are left out.
+WITH asked AS MATERIALIZED (
+    SELECT jsonb_object_agg(r.value ->> 'id', r.value) AS by_id FROM jsonb_array_elements(:rows) AS r
+), card AS (
+    INSERT INTO job_card (id, request_id, state, connection, vendor, operation, correlation_id, accepted_at)
+    SELECT r.value ->> 'id', r.value ->> 'request_id', r.value ->> 'state', r.value ->> 'connection',
+           r.value ->> 'vendor', r.value ->> 'operation', r.value ->> 'correlation_id',
+           (r.value ->> 'accepted_at')::double precision
+    FROM jsonb_array_elements(:rows) AS r
+    ON CONFLICT DO NOTHING
+    RETURNING id, key
+), fresh AS MATERIALIZED (
+    SELECT c.id, c.key, r.value, r.value ->> 'hold' IS NOT NULL AND l.lane IS NULL AS leased,
+           :now + (r.value ->> 'delay')::double precision + (r.value ->> 'timeout')::double precision AS deadline
+    FROM card AS c
+    CROSS JOIN LATERAL (SELECT a.by_id -> c.id AS value FROM asked AS a) AS r
+    LEFT JOIN lane AS l ON l.stage = 'work' AND l.lane = r.value ->> 'lane' AND l.slots IS NOT NULL
+), moving AS (
+    INSERT INTO job (key, version, lane, due, leased, deadline)
+    SELECT f.key, (f.value ->> 'version')::integer, f.value ->> 'lane',
+           :now + (f.value ->> CASE WHEN f.leased THEN 'hold' ELSE 'delay' END)::double precision,
+           f.leased, f.deadline
+    FROM fresh AS f
+)
+SELECT id, key, leased, deadline FROM fresh;
+
+-- name: keep_specs
+INSERT INTO job_spec (job, fingerprint, spec, metadata)
+SELECT (r.value ->> 0)::bigint, r.value ->> 1, r.value ->> 2, r.value ->> 3 FROM jsonb_array_elements(:rows) AS r;
+
+-- name: keep_pictures
+INSERT INTO job_picture (job, picture)
+SELECT (r.value ->> 0)::bigint, r.value ->> 1 FROM jsonb_array_elements(:rows) AS r;
+
+-- name: note_replies
+-- Queues that want jobs' events; those that are new come back. A job that ends at this moment waits for this, or this
+-- for its end: so its event is either sent here by its end, or there to be sent now.
+WITH held AS MATERIALIZED (
+    SELECT j.key, r.value ->> 1 AS reply
+    FROM jsonb_array_elements(:rows) AS r JOIN job AS j ON j.key = (r.value ->> 0)::bigint
+    FOR SHARE OF j
+)
+INSERT INTO reply (job, reply)
+SELECT key, reply FROM held
+ON CONFLICT DO NOTHING
+RETURNING job, reply;
+
+-- name: request_owners
+-- Whose job each of these request ids is.
+SELECT c.request_id, c.key, c.id, s.fingerprint
+FROM jsonb_array_elements_text(:rows) AS r
+JOIN job_card AS c ON c.request_id = r.value
+JOIN job_spec AS s ON s.job = c.key;
+
+-- name: move_jobs
+-- Each job's next picture, if its version is still the one that it was made from. A final state stays.
+WITH moved AS (
+    UPDATE job
+    SET version = job.version + 1,
+        due = CASE r.value ->> 'timing'
+                  WHEN 'ended' THEN NULL
+                  WHEN 'exact' THEN :now + (r.value ->> 'delay')::double precision
+                  WHEN 'capped' THEN least(:now + (r.value ->> 'delay')::double precision, job.deadline)
+                  ELSE job.deadline
+              END,
+        leased = (r.value ->> 'leased')::boolean,
+        lapses = 0
+    FROM jsonb_array_elements(:rows) AS r JOIN job_card AS c ON c.id = r.value ->> 'id'
+    WHERE job.key = c.key
+      AND job.version = (r.value ->> 'version')::integer
+      AND (c.ended IS NULL OR c.state = r.value ->> 'state')
+    RETURNING c.id, job.key, job.deadline, r.value
+), told AS (
+    UPDATE job_card AS c
+    SET state = m.value ->> 'state',
+        ended = CASE WHEN m.value ->> 'timing' = 'ended' THEN coalesce(c.ended, :now) END,
+        vendor_job_id = m.value ->> 'vendor_job_id',
+        error_code = m.value ->> 'error_code'
+    FROM moved AS m
+    WHERE c.key = m.key
+      AND (c.state, c.vendor_job_id, c.error_code)
+          IS DISTINCT FROM (m.value ->> 'state', m.value ->> 'vendor_job_id', m.value ->> 'error_code')
+)
+SELECT id, key, deadline FROM moved;
+
+-- name: renew_pictures
+UPDATE job_picture SET picture = r.value ->> 1
+FROM jsonb_array_elements(:rows) AS r WHERE job = (r.value ->> 0)::bigint;
+
+-- name: keep_results
+INSERT INTO job_result (job, result)
+SELECT (r.value ->> 0)::bigint, r.value ->> 1 FROM jsonb_array_elements(:rows) AS r
+ON CONFLICT (job) DO UPDATE SET result = excluded.result;
+
+-- name: note_vendor_jobs
+INSERT INTO vendor_job (job, vendor_job_id)
+SELECT (r.value ->> 0)::bigint, r.value ->> 1 FROM jsonb_array_elements(:rows) AS r
+ON CONFLICT DO NOTHING;
+
+-- name: write_history
+INSERT INTO history (job, at, what, state, detail)
+SELECT (r.value ->> 0)::bigint, (r.value ->> 1)::double precision, r.value ->> 2, r.value ->> 3, r.value ->> 4
+FROM jsonb_array_elements(:rows) AS r;
+
+-- name: write_events
+-- Jobs' terminal events. A second one of a job is an error, whatever its id.
+INSERT INTO event (id, job, type, connection, operation, body, at)
+SELECT r.value ->> 'id', (r.value ->> 'job')::bigint, r.value ->> 'type', r.value ->> 'connection',
+       r.value ->> 'operation', r.value ->> 'body', :now
+FROM jsonb_array_elements(:rows) AS r;
+
+-- name: write_refusals
+-- Events of refused requests; those that are there already are left out.
+INSERT INTO event (id, type, connection, operation, body, at)
+SELECT r.value ->> 'id', r.value ->> 'type', r.value ->> 'connection', r.value ->> 'operation', r.value ->> 'body', :now
+FROM jsonb_array_elements(:rows) AS r
+ON CONFLICT (id) DO NOTHING
+RETURNING id;
+
+-- name: write_deliveries
+-- Events' ways to their targets, due at once; held ones are leased where their lane is open.
+INSERT INTO delivery (id, event, kind, lane, host, name, target, state, since, patience, expires, created_at, due, leased)
+SELECT r.value ->> 'id', e.key, r.value ->> 'kind', r.value ->> 'lane', r.value ->> 'host', r.value ->> 'name',
+       r.value ->> 'target', 'pending', :now, (r.value ->> 'patience')::double precision,
+       :now + (r.value ->> 'patience')::double precision, :now,
+       :now + CASE WHEN l.lane IS NULL THEN coalesce((r.value ->> 'hold')::double precision, 0.0) ELSE 0.0 END,
+       r.value ->> 'hold' IS NOT NULL AND l.lane IS NULL
+FROM jsonb_array_elements(:rows) AS r
+JOIN event AS e ON e.id = r.value ->> 'event'
+LEFT JOIN lane AS l ON l.stage = 'announce' AND l.lane = r.value ->> 'lane' AND l.slots IS NOT NULL
+RETURNING id, leased, due;
+
+-- name: replies_of_jobs
+SELECT job, reply FROM reply WHERE job IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
+
+-- name: events_of_jobs
+SELECT e.job, e.id, e.key, c.id
+FROM jsonb_array_elements(:keys) AS r JOIN event AS e ON e.job = r.value::bigint JOIN job_card AS c ON c.key = e.job;
+
+-- name: move_deliveries
+-- What became of attempts, if each delivery's version is still the one that was tried.
+UPDATE delivery
+SET version = delivery.version + 1,
+    state = r.value ->> 'state',
+    reason = r.value ->> 'reason',
+    tries = tries + (r.value ->> 'spent')::boolean::integer,
+    attempts = attempts + (r.value ->> 'spent')::boolean::integer,
+    due = :now + (r.value ->> 'delay')::double precision,
+    finished_at = CASE WHEN r.value ->> 'state' <> 'pending' THEN :now END,
+    leased = false,
+    lapses = 0
+FROM jsonb_array_elements(:rows) AS r
+WHERE delivery.id = r.value ->> 'id' AND delivery.version = (r.value ->> 'version')::integer
+RETURNING id, key;
+
+-- name: write_attempts
+INSERT INTO attempt (delivery, number, at, duration, outcome, status, error, excerpt)
+SELECT (r.value ->> 0)::bigint, (r.value ->> 1)::integer, (r.value ->> 2)::double precision,
+       (r.value ->> 3)::double precision, r.value ->> 4, (r.value ->> 5)::integer, r.value ->> 6, r.value ->> 7
+FROM jsonb_array_elements(:rows) AS r;
+
+-- name: redeliver
+-- Ended deliveries start anew.
+UPDATE delivery
+SET version = version + 1, state = 'pending', reason = NULL, tries = 0, since = :now, expires = :now + patience,
+    due = :now, finished_at = NULL, leased = false, lapses = 0
+FROM jsonb_array_elements_text(:rows) AS r
+WHERE delivery.id = r.value AND state <> 'pending'
+RETURNING id;
+
+-- name: jobs_of_deliveries
+-- These deliveries, as far as they exist, each with its job, if it has one.
+SELECT d.id, c.key, c.state
+FROM delivery AS d JOIN event AS e ON e.key = d.event LEFT JOIN job_card AS c ON c.key = e.job
+WHERE d.id IN (SELECT value FROM jsonb_array_elements_text(:rows));
+
+-- name: keep_callbacks
+-- Callbacks of jobs that exist; the same body for the same job a second time is left out.
+INSERT INTO callback (id, job, digest, lane, request, due, leased)
+SELECT r.value ->> 'id', j.key, r.value ->> 'digest', j.lane, r.value ->> 'request',
+       :now + coalesce((r.value ->> 'hold')::double precision, 0.0), r.value ->> 'hold' IS NOT NULL
+FROM jsonb_array_elements(:rows) AS r
+JOIN job_card AS c ON c.id = r.value ->> 'job_id'
+JOIN job AS j ON j.key = c.key
+ON CONFLICT DO NOTHING
+RETURNING id;
+
+-- name: finish_callbacks
+-- Of a handled callback only the digest stays.
+UPDATE callback SET version = callback.version + 1, request = NULL, due = NULL, leased = false, postponed = false
+FROM jsonb_array_elements(:rows) AS r
+WHERE callback.id = r.value ->> 0 AND callback.version = (r.value ->> 1)::integer
+RETURNING id, job;
+
+-- name: consume_callbacks
+-- The same, where the job's version was the guard.
+UPDATE callback SET version = version + 1, request = NULL, due = NULL, leased = false, postponed = false
+FROM jsonb_array_elements_text(:rows) AS r
+WHERE callback.id = r.value;
+
+-- name: postpone_callbacks
+-- To wait for the job's submit, or for a while; not at all where the submit has ended meanwhile. A submit that ends at
+-- this moment waits for this, or this for its end.
+WITH held AS MATERIALIZED (
+    SELECT k.key, c.state, r.value
+    FROM jsonb_array_elements(:rows) AS r
+    JOIN callback AS k ON k.id = r.value ->> 0
+    JOIN job_card AS c ON c.key = k.job
+    FOR SHARE OF c
+)
+UPDATE callback
+SET version = callback.version + 1, leased = false, lapses = 0,
+    postponed = h.state = 'submitting',
+    due = CASE WHEN h.state = 'submitting' THEN :now + (h.value ->> 2)::double precision ELSE :now END
+FROM held AS h
+WHERE callback.key = h.key AND callback.version = (h.value ->> 1)::integer
+RETURNING id, postponed;
+
+-- name: wake_callbacks
+-- Callbacks that waited for these jobs' submits become due.
+UPDATE callback SET due = :now, postponed = false
+FROM jsonb_array_elements(:keys) AS r
+WHERE callback.job = r.value::bigint AND postponed
+RETURNING job;
+
+-- name: lanes
+-- How these lanes fare, those of them that do not fare well: `:rows` is of [stage, lane]. Nobody else marks them until
+-- the end of this transaction.
+SELECT l.stage, l.lane, l.failures, l.closed_until, l.slots
+FROM jsonb_array_elements(:rows) AS r JOIN lane AS l ON l.stage = r.value ->> 0 AND l.lane = r.value ->> 1
+FOR UPDATE OF l;
+
+-- name: keep_lanes
+INSERT INTO lane (stage, lane, failures, closed_until, slots)
+SELECT r.value ->> 0, r.value ->> 1, (r.value ->> 2)::integer, (r.value ->> 3)::double precision,
+       (r.value ->> 4)::integer
+FROM jsonb_array_elements(:rows) AS r
+ON CONFLICT (stage, lane) DO UPDATE
+SET failures = excluded.failures, closed_until = excluded.closed_until, slots = excluded.slots;
+
+-- name: probe_lanes
+-- Closed lanes whose one probe goes out now, under a lease until then; not those where another's is out meanwhile, or
+-- is about to be.
+WITH free AS MATERIALIZED (
+    SELECT l.stage, l.lane
+    FROM jsonb_array_elements(:rows) AS r JOIN lane AS l ON l.stage = r.value ->> 0 AND l.lane = r.value ->> 1
+    WHERE l.slots IN (0, 1) AND l.closed_until <= :now
+    FOR UPDATE OF l SKIP LOCKED
+)
+UPDATE lane SET closed_until = :until, slots = 1
+FROM free AS f
+WHERE lane.stage = f.stage AND lane.lane = f.lane
+RETURNING lane.lane;
+
+-- name: forget_lanes
+-- Lanes that fare well again.
+DELETE FROM lane WHERE (stage, lane) IN (SELECT r.value ->> 0, r.value ->> 1 FROM jsonb_array_elements(:rows) AS r);
+
+-- name: {table}_heads
+-- Lanes in which rows wait, by skip scan: when the first is due, and how the lane fares if not well.
+WITH RECURSIVE waiting (lane) AS (
+    SELECT (SELECT t.lane FROM {table} AS t WHERE t.due IS NOT NULL ORDER BY t.lane LIMIT 1)
+    UNION ALL
+    SELECT (SELECT t.lane FROM {table} AS t
+            WHERE t.due IS NOT NULL AND t.lane > waiting.lane ORDER BY t.lane LIMIT 1)
+    FROM waiting WHERE waiting.lane IS NOT NULL
+)
+SELECT w.lane,
+       (SELECT t.due FROM {table} AS t
+        WHERE t.due IS NOT NULL AND t.lane = w.lane ORDER BY t.due LIMIT 1),
+       l.failures, l.closed_until, l.slots
+FROM waiting AS w LEFT JOIN lane AS l ON l.stage = :stage AND l.lane = w.lane
+WHERE w.lane IS NOT NULL;
+
+-- name: {table}_due
+-- The first due rows of each of these lanes, at most `:most` of each; not those that another claim takes now.
+SELECT t.key, t.lane, t.due
+FROM jsonb_array_elements_text(:lanes) AS w
+CROSS JOIN LATERAL (
+    SELECT k.key, k.lane, k.due FROM {table} AS k
+    WHERE k.lane = w.value AND k.due <= :now AND k.due IS NOT NULL ORDER BY k.due LIMIT :most
+    FOR UPDATE SKIP LOCKED) AS t;
+
+-- name: job_overdue
+-- The same, of jobs whose time is up: they pass where the others wait.
+SELECT t.key, t.lane, t.due
+FROM jsonb_array_elements_text(:lanes) AS w
+CROSS JOIN LATERAL (
+    SELECT k.key, k.lane, k.due FROM job AS k
+    WHERE k.lane = w.value AND k.deadline <= :now AND k.due <= :now AND k.due IS NOT NULL
+    ORDER BY k.deadline LIMIT :most
+    FOR UPDATE SKIP LOCKED) AS t;
+
+-- name: {table}_lease
+-- To the caller, until then. One that is leased still is one that its holder let lapse.
+UPDATE {table} SET version = version + 1, lapses = lapses + leased::integer, leased = true, due = :until
+WHERE key IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
+
+-- name: {table}_next
+-- When the next row of these lanes is due.
+SELECT min((SELECT t.due FROM {table} AS t WHERE t.due IS NOT NULL AND t.lane = w.value ORDER BY t.due LIMIT 1))
+FROM jsonb_array_elements_text(:lanes) AS w;
+
+-- name: {table}_oldest
+-- When the row that has waited longest was due.
+WITH RECURSIVE waiting (lane) AS (
+    SELECT (SELECT t.lane FROM {table} AS t WHERE t.due IS NOT NULL ORDER BY t.lane LIMIT 1)
+    UNION ALL
+    SELECT (SELECT t.lane FROM {table} AS t
+            WHERE t.due IS NOT NULL AND t.lane > waiting.lane ORDER BY t.lane LIMIT 1)
+    FROM waiting WHERE waiting.lane IS NOT NULL
+)
+SELECT min((SELECT t.due FROM {table} AS t
+            WHERE t.due IS NOT NULL AND t.lane = w.lane ORDER BY t.due LIMIT 1))
+FROM waiting AS w WHERE w.lane IS NOT NULL;
+
+-- name: jobs_by_id
+-- Whole jobs.
+SELECT j.key, c.id, j.version, c.state, j.lapses, j.deadline, c.accepted_at, s.spec, p.picture, o.result
+FROM jsonb_array_elements_text(:rows) AS r
+JOIN job_card AS c ON c.id = r.value
+JOIN job AS j ON j.key = c.key
+JOIN job_spec AS s ON s.job = j.key
+JOIN job_picture AS p ON p.job = j.key
+LEFT JOIN job_result AS o ON o.job = j.key;
+
+-- name: jobs_by_key
+-- Whole jobs.
+SELECT j.key, c.id, j.version, c.state, j.lapses, j.deadline, c.accepted_at, s.spec, p.picture, o.result
+FROM jsonb_array_elements(:keys) AS r
+JOIN job_card AS c ON c.key = r.value::bigint
+JOIN job AS j ON j.key = c.key
+JOIN job_spec AS s ON s.job = j.key
+JOIN job_picture AS p ON p.job = j.key
+LEFT JOIN job_result AS o ON o.job = j.key;
+
+-- name: callbacks_by_key
+SELECT k.key, k.id, k.version, c.id, k.lane, k.lapses, k.request
+FROM jsonb_array_elements(:keys) AS r
+JOIN callback AS k ON k.key = r.value::bigint
+JOIN job_card AS c ON c.key = k.job;
+
+-- name: deliveries_by_key
+-- Whole deliveries, with their events.
+SELECT d.key, d.id, d.version, d.kind, d.lane, d.host, d.name, d.target, d.state, d.reason, d.tries, d.attempts,
+       d.since, d.patience, d.created_at, d.due, d.finished_at, e.id, e.type, c.id, e.connection, e.operation, e.body
+FROM jsonb_array_elements(:keys) AS r
+JOIN delivery AS d ON d.key = r.value::bigint
+JOIN event AS e ON e.key = d.event
+LEFT JOIN job_card AS c ON c.key = e.job;
+
+-- name: key_by_request
+SELECT key FROM job_card WHERE request_id = :request_id;
+
+-- name: key_by_vendor_job
+-- The live one first, then the newest.
+SELECT c.key
+FROM job_card AS c
+WHERE c.key IN (SELECT key FROM job_card WHERE vendor_job_id = :vendor_job_id
+                UNION SELECT job FROM vendor_job WHERE vendor_job_id = :vendor_job_id)
+  AND c.connection = :connection
+ORDER BY c.ended IS NULL DESC, c.key DESC
+LIMIT 1;
+
+-- name: key_of_delivery
+SELECT key FROM delivery WHERE id = :id;
+
+-- name: history
+SELECT h.at, h.what, h.state, h.detail
+FROM history AS h JOIN job_card AS c ON c.key = h.job
+WHERE c.id = :id ORDER BY h.key;
+
+-- name: event
+SELECT e.id, e.type, c.id, e.connection, e.operation, e.body
+FROM event AS e LEFT JOIN job_card AS c ON c.key = e.job
+WHERE e.id = :id;
+
+-- name: attempts
+SELECT a.number, a.at, a.duration, a.outcome, a.status, a.error, a.excerpt
+FROM attempt AS a JOIN delivery AS d ON d.key = a.delivery
+WHERE d.id = :id ORDER BY a.key;
+
+-- name: jobs
+-- A page of jobs, newest first, without their results.
+SELECT c.key, c.id, j.version, c.state, j.lapses, j.deadline, c.accepted_at, s.spec, p.picture, NULL
+FROM job_card AS c
+JOIN job AS j ON j.key = c.key JOIN job_spec AS s ON s.job = c.key JOIN job_picture AS p ON p.job = c.key
+WHERE {where}
+ORDER BY c.accepted_at DESC, c.key DESC
+LIMIT :limit;
+
+-- name: jobs.state
+c.state = :state
+
+-- name: jobs.connection
+c.connection = :connection
+
+-- name: jobs.vendor
+c.vendor = :vendor
+
+-- name: jobs.operation
+c.operation = :operation
+
+-- name: jobs.request_id
+c.request_id = :request_id
+
+-- name: jobs.vendor_job_id
+c.key IN (SELECT key FROM job_card WHERE vendor_job_id = :vendor_job_id
+          UNION SELECT job FROM vendor_job WHERE vendor_job_id = :vendor_job_id)
+
+-- name: jobs.correlation_id
+c.correlation_id = :correlation_id
+
+-- name: jobs.error_code
+c.error_code = :error_code
+
+-- name: jobs.metadata
+-- Every pair asked for is there; a value that is no text counts as its JSON.
+NOT EXISTS (
+    SELECT 1 FROM jsonb_each_text(:metadata) AS m
+    WHERE NOT EXISTS (
+        SELECT 1 FROM jsonb_each(s.metadata::jsonb) AS v
+        WHERE v.key = m.key AND coalesce(v.value #>> '{}', 'null') = m.value))
+
+-- name: jobs.since
+c.accepted_at >= :since
+
+-- name: jobs.until
+c.accepted_at < :until
+
+-- name: jobs.connections
+c.connection IN (SELECT value FROM jsonb_array_elements_text(:connections))
+
+-- name: jobs.cursor
+(c.accepted_at, c.key) < (:cursor_at, :cursor_key)
+
+-- name: deliveries
+-- A page of deliveries, newest first, without their targets and bodies.
+SELECT d.key, d.id, d.version, d.kind, d.lane, d.host, d.name, '', d.state, d.reason, d.tries, d.attempts,
+       d.since, d.patience, d.created_at, d.due, d.finished_at, e.id, e.type, c.id, e.connection, e.operation, ''
+FROM delivery AS d JOIN event AS e ON e.key = d.event LEFT JOIN job_card AS c ON c.key = e.job
+WHERE {where}
+ORDER BY d.created_at DESC, d.key DESC
+LIMIT :limit;
+
+-- name: deliveries.state
+d.state = :state
+
+-- name: deliveries.undelivered
+d.state IN ('pending', 'exhausted', 'blocked', 'disabled')
+
+-- name: deliveries.job_id
+d.event = (SELECT e2.key FROM event AS e2 JOIN job_card AS c2 ON c2.key = e2.job WHERE c2.id = :job_id)
+
+-- name: deliveries.target
+d.host = :target
+
+-- name: deliveries.event
+:event IN (e.id, e.type)
+
+-- name: deliveries.connection
+e.connection = :connection
+
+-- name: deliveries.since
+d.created_at >= :since
+
+-- name: deliveries.until
+d.created_at < :until
+
+-- name: deliveries.connections
+e.connection IN (SELECT value FROM jsonb_array_elements_text(:connections))
+
+-- name: deliveries.cursor
+(d.created_at, d.key) < (:cursor_at, :cursor_key)
+
+-- name: count_jobs
+SELECT state, connection, count(*) FROM job_card GROUP BY state, connection;
+
+-- name: count_deliveries
+SELECT state, count(*) FROM delivery GROUP BY state;
+
+-- name: oldest_undelivered
+SELECT min(created_at) FROM delivery WHERE state = 'pending';
+
+-- name: ping
+SELECT 1;
+
+-- name: ended_jobs
+-- Jobs that ended long ago and have told it to everybody.
+SELECT c.key FROM job_card AS c
+WHERE c.ended <= :before
+  AND NOT EXISTS (SELECT 1 FROM event AS e JOIN delivery AS d ON d.event = e.key
+                  WHERE e.job = c.key AND d.state <> 'delivered')
+ORDER BY c.ended LIMIT :batch;
+
+-- name: ended_refusals
+-- The same of refused requests' events.
+SELECT e.key FROM event AS e
+WHERE e.job IS NULL AND e.at <= :before
+  AND NOT EXISTS (SELECT 1 FROM delivery AS d WHERE d.event = e.key AND d.state <> 'delivered')
+ORDER BY e.at LIMIT :batch;
+
+-- name: droppable_jobs
+-- Which of these still may go: a delivery may have been asked for again meanwhile, or another may be dropping them.
+WITH held AS MATERIALIZED (
+    SELECT j.key FROM job AS j
+    WHERE j.key IN (SELECT value::bigint FROM jsonb_array_elements(:keys))
+    FOR UPDATE SKIP LOCKED
+), told AS MATERIALIZED (
+    SELECT e.job, d.state
+    FROM held AS h JOIN event AS e ON e.job = h.key JOIN delivery AS d ON d.event = e.key
+    FOR UPDATE OF d
+)
+SELECT h.key FROM held AS h WHERE NOT EXISTS (SELECT 1 FROM told AS t WHERE t.job = h.key AND t.state <> 'delivered');
+
+-- name: droppable_refusals
+WITH held AS MATERIALIZED (
+    SELECT e.key FROM event AS e
+    WHERE e.key IN (SELECT value::bigint FROM jsonb_array_elements(:keys))
+    FOR UPDATE SKIP LOCKED
+), told AS MATERIALIZED (
+    SELECT d.event, d.state FROM held AS h JOIN delivery AS d ON d.event = h.key
+    FOR UPDATE OF d
+)
+SELECT h.key FROM held AS h
+WHERE NOT EXISTS (SELECT 1 FROM told AS t WHERE t.event = h.key AND t.state <> 'delivered');
+
+-- name: drop_attempts
+DELETE FROM attempt WHERE delivery IN (SELECT key FROM delivery WHERE event IN (SELECT value::bigint FROM jsonb_array_elements(:keys)));
+
+-- name: drop_deliveries
+DELETE FROM delivery WHERE event IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
+
+-- name: drop_events
+DELETE FROM event WHERE key IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
+
+-- name: drop_history
+DELETE FROM history WHERE job IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
+
+-- name: drop_callbacks
+DELETE FROM callback WHERE job IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
+
+-- name: drop_replies
+DELETE FROM reply WHERE job IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
+
+-- name: drop_vendor_jobs
+DELETE FROM vendor_job WHERE job IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
+
+-- name: drop_results
+DELETE FROM job_result WHERE job IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
+
+-- name: drop_pictures
+DELETE FROM job_picture WHERE job IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
+
+-- name: drop_specs
+DELETE FROM job_spec WHERE job IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
+
+-- name: drop_jobs
+WITH dropped AS (DELETE FROM job WHERE key IN (SELECT value::bigint FROM jsonb_array_elements(:keys)))
+DELETE FROM job_card WHERE key IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
+
+-- name: give_up_deliveries
+-- Deliveries whose patience ended while their lane was closed: nobody will try them, so nobody else would say so.
+UPDATE delivery
+SET version = version + 1, state = 'exhausted', due = NULL, leased = false, finished_at = :now,
+    reason = 'its time ran out while its target was down'
+WHERE key IN (
+    SELECT d.key FROM lane AS l JOIN delivery AS d ON d.lane = l.lane
+    WHERE l.stage = 'announce' AND l.slots IS NOT NULL
+      AND d.expires <= :now AND d.expires IS NOT NULL AND d.due IS NOT NULL AND d.due <= :now
+    LIMIT :batch
+    FOR UPDATE OF d SKIP LOCKED)
+RETURNING id;
+
+-- name: begin
+-- A transaction's first words: the store's clock, which is the database's where none is `:given`, and its id, if it is to be `:known` what became of it.
+SELECT coalesce(:given::double precision, extract(epoch FROM clock_timestamp())::double precision),
+       CASE WHEN :known::boolean THEN pg_current_xact_id()::text END;
+
+-- name: fate
+-- What became of a transaction.
+SELECT pg_xact_status(:xid::text::xid8);
+
+-- name: beat
+-- This relay's sign of life; how many others gave one since then.
+WITH beat AS (
+    INSERT INTO replica (id, seen) VALUES (:id, :now) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen
+), gone AS (
+    DELETE FROM replica WHERE id <> :id AND seen < :forgotten
+)
+SELECT count(*) FROM replica WHERE id <> :id AND seen >= :since;
+
+-- name: leave
+-- This relay ends.
+DELETE FROM replica WHERE id = :id;
