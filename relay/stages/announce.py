@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
+from typing import assert_never
 
 import orjson
 import structlog
@@ -264,6 +265,8 @@ def _signature(webhook: Webhook, event_id: str, now: float, body: bytes) -> dict
             return {webhook.signature_header.lower(): signature.timestamped(secret, body, now)}
         case "body":
             return {webhook.signature_header.lower(): signature.body_only(secret, body)}
+        case _:
+            assert_never(webhook.signature)
 
 
 def _answered(delivery: Delivery, webhook: Webhook, answer: Answer) -> Result:

@@ -67,8 +67,7 @@ class Work:
         if isinstance(act, Learn):
             await self._recorder.learn(job, act.fact, "response", heard=False)
         elif isinstance(act, Rest):
-            quiet = LaneMark(stage="work", lane=job.lane, ok=None) if job.probe else None
-            await self._store.record(JobMoved(job=job, lane=quiet))
+            await self._store.record(JobMoved(job=job, lane=_unheard_of(job)))
         elif isinstance(act, Submit) and job.spec.target is not None and job.spec.operation == "cancel":
             await self._cancel_target(job)
         elif account is None:
@@ -145,7 +144,9 @@ class Work:
         """A submit that was cut off stays in doubt until somebody can be asked about it."""
         reason = f"the connection {job.spec.connection!r}, which is no longer configured"
         if job.state is State.SUBMITTING:
-            await self._store.record(JobMoved(job=replace(job, waiting_for=reason), delay=MISSING_CONNECTION_DELAY))
+            waiting = replace(job, waiting_for=reason)
+            change = JobMoved(job=waiting, delay=MISSING_CONNECTION_DELAY, lane=_unheard_of(job))
+            await self._store.record(change)
             return
         fact = facts.Postponed(reason=reason, delay=MISSING_CONNECTION_DELAY)
         await self._recorder.learn(job, fact, "response", heard=False)
@@ -192,6 +193,11 @@ class Work:
         asked = facts.CancelAsked(by=job.id, outcome=told.outcome)
         moved = await self._recorder.learn(target, asked, "request", leased=False, heard=False)
         return _done(moved or target)
+
+
+def _unheard_of(job: Job) -> LaneMark | None:
+    """A probe that told nothing of its lane gives its place back."""
+    return LaneMark(stage="work", lane=job.lane, ok=None) if job.probe else None
 
 
 def _done(target: Job) -> Fact:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from relay import failpoints
-from relay.core.facts import Fact, Ref, Submitted
+from relay.core.facts import Fact, Ref, Submitted, Succeeded
 from relay.core.flow import Flow, Request
 from relay.core.job import ErrorCode, Job, State
 from relay.core.lifecycle import LAPSES_ALLOWED
@@ -323,6 +323,14 @@ async def test_a_late_fact_does_not_take_anothers_lease(bench: Bench) -> None:
     assert before == await bench.now(job)
 
 
+async def test_a_fact_of_a_job_that_is_gone_is_dropped(bench: Bench) -> None:
+    """Neither the retention nor a late answer brings it back."""
+    gone = replace(await run(bench), id="job_of_long_ago")
+
+    assert await bench.recorder.learn(gone, Succeeded(result={}), "poll") is None
+    assert await bench.recorder.begin(replace(gone, state=State.ACCEPTED), 30.0) is None
+
+
 # --- connections ---
 
 
@@ -341,6 +349,24 @@ async def test_jobs_of_a_missing_connection_wait_for_it(furnish: Furnish, vendor
         await bench.turn()
 
         assert State.RUNNING is (await bench.now(job)).state
+
+
+async def test_a_submit_that_was_cut_off_stays_in_doubt_without_its_connection(
+    bench: Bench, vendor: TrifactaSimulator
+) -> None:
+    """Whether it arrived is asked once the connection is back; a probe's place is given back meanwhile."""
+    job = await bench.job(POLLED)
+    begun = await bench.recorder.begin((await bench.claim("work")).jobs[0], 30.0)
+    assert begun is not None
+    account = bench.accounts.pop("tri")
+    await bench.work.act(replace(begun, probe=True))
+    assert State.SUBMITTING is (await bench.now(job)).state
+    bench.accounts["tri"] = account
+    for _ in range(3):
+        bench.clock.tick(30)
+        await bench.settle("work")
+
+    assert State.RUNNING is (await bench.now(job)).state
 
 
 async def test_a_running_job_expires_without_its_connection(bench: Bench) -> None:
