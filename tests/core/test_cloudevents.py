@@ -104,3 +104,29 @@ def test_whatever_comes_is_read_or_refused(body: bytes, content_type: str | None
     """No message raises anything but a Misfit."""
     with suppress(Misfit):
         unwrap(body, content_type, None, {"ce-id": b"7", "ce-specversion": 1, "traceparent": b"0"})
+
+
+@pytest.mark.parametrize("trace", ["", "00-1", TRACE.upper(), TRACE + "-x", TRACE + "\x00", "\ud800", 7, None])
+def test_what_is_no_trace_is_left_out(trace: Any) -> None:
+    """Nobody could follow it: the request is taken without."""
+    expected = Envelope(request=BODY)
+
+    assert expected == unwrap(BODY, None, None, {"traceparent": trace})
+    assert None is structured(data=REQUEST, traceparent=trace).traceparent
+
+
+@pytest.mark.parametrize("headers", [{"ce-specversion": "1.0"}, {"ce-specversion": "1.0", "ce-traceparent": "none"}])
+def test_a_message_carries_the_trace_of_an_event_without_one(headers: dict[str, str]) -> None:
+    """In either mode, an event's own trace goes first, and the message's counts else."""
+    assert TRACE == unwrap(BODY, None, None, {**headers, "traceparent": TRACE}).traceparent
+    event = json.dumps({"specversion": "1.0", "data": {}}).encode()
+    assert TRACE == unwrap(event, STRUCTURED, None, {"traceparent": TRACE}).traceparent
+
+
+@pytest.mark.parametrize("version", ["0.3", "2.0", ""])
+def test_binary_mode_has_one_version_too(version: str) -> None:
+    """As structured mode: only CloudEvents 1.0 is read."""
+    with pytest.raises(Misfit, match=r"needs specversion 1\.0") as problem:
+        unwrap(BODY, None, None, {"ce-specversion": version})
+
+    assert "specversion" == problem.value.path
