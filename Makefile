@@ -7,6 +7,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WITH_BROKER := $(BIN)/python tests/rabbitmq.py run --
+# The first test that needs it starts the database's server.
+WITH_SERVERS := $(BIN)/python -m tests.postgres && $(WITH_BROKER)
 
 # Each room with the per cent of its lines and branches below which `make test` fails.
 COVERAGE := core:0 stages:0 vendors:0 edges:0
@@ -27,10 +29,10 @@ endif
 
 ifdef ARGS
 test: install
-	@$(WITH_BROKER) $(BIN)/pytest $(ARGS)
+	@$(WITH_SERVERS) $(BIN)/pytest $(ARGS)
 else
-test: install ## run the tests against RELAY_TEST_AMQP_URL or a private broker, and show the rooms' coverage
-	@$(WITH_BROKER) $(BIN)/coverage run -m pytest
+test: install ## run the tests against RELAY_TEST_{AMQP,POSTGRES}_URL or private servers, and show the rooms' coverage
+	@$(WITH_SERVERS) $(BIN)/coverage run -m pytest
 	@failed=0; for each in $(COVERAGE); do \
 		room=$${each%:*}; floor=$${each#*:}; \
 		printf '\nCoverage of relay/%s (at least %s %%)\n' "$$room" "$$floor"; \

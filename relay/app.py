@@ -25,8 +25,8 @@ from relay.core.job import Job, ulid
 from relay.core.vendor import Account, Connection
 from relay.edges.amqp import Broker, Topology
 from relay.edges.http import TlsFiles, VendorDriver, VendorLink, WebhookSender
-from relay.edges.store.sqlite import SqliteStore
-from relay.edges.vault import KeyRefused, Vault, key_beside
+from relay.edges.store import ScriptedStore, open_store
+from relay.edges.vault import KEY_RECIPE, KeyRefused, Vault, key_beside
 from relay.edges.web import ApiToken, Doors, Server
 from relay.messages import OPERATIONS, complaints_of
 from relay.metrics import Metrics
@@ -51,6 +51,8 @@ CONFIRMS = 200
 """Publishes that may await their confirm at once."""
 RECEIVERS = Capacity(total=256, per_lane=8, act_timeout=90.0)
 SWEEP_EVERY = 60.0
+BEAT_EVERY = 5.0
+"""Seconds between this relay's signs of life to the others on its store."""
 LAG_EVERY = 1.0
 GC_THRESHOLD = 50_000
 
@@ -66,7 +68,7 @@ class Relay:
     """One running relay. Use `async with Relay.opened(settings) as relay`, then `await relay.run()`."""
 
     def __init__(
-        self, settings: Settings, vault: Vault, store: SqliteStore, metrics: Metrics, reload: Reload | None
+        self, settings: Settings, vault: Vault, store: ScriptedStore, metrics: Metrics, reload: Reload | None
     ) -> None:
         self.settings = settings
         self.store = store
@@ -96,7 +98,7 @@ class Relay:
             metrics.commit_seconds.observe(seconds)
 
         check(settings)
-        store = await SqliteStore.open(settings.database.path, vault, observe=observe)
+        store = await open_store(settings.database.url.get_secret_value(), vault, observe=observe)
         try:
             relay = cls(settings, vault, store, metrics, reload)
             try:
@@ -114,7 +116,7 @@ class Relay:
         gc.set_threshold(GC_THRESHOLD)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(loop.run()) for loop in (self.work_loop, self.receive_loop, self.announce_loop)]
-            tasks += [group.create_task(self._sweep()), group.create_task(self._watch_lag())]
+            tasks += [group.create_task(act()) for act in (self._sweep, self._share_limits, self._watch_lag)]
             if self.broker is not None:
                 tasks.append(group.create_task(self.broker.run()))
             logger.info("relay.started", url=self.server.url, connections=sorted(self.accounts))
@@ -308,6 +310,13 @@ class Relay:
                     continue
             await asyncio.sleep(SWEEP_EVERY)
 
+    async def _share_limits(self) -> None:
+        """Limits at vendors are for all relays on the store together."""
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                self.vendors.share(await self.store.replicas())
+            await asyncio.sleep(BEAT_EVERY)
+
     async def _watch_lag(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -431,13 +440,19 @@ def links_of(settings: Settings, accounts: Mapping[str, Account]) -> list[Vendor
 
 
 def vault_of(settings: Settings) -> Vault:
-    """The keeper of secrets; without a key of the operator's, one is made beside the database. Raises SettingsError."""
-    file = f"{settings.database.path}.key"
+    """The keeper of secrets; without a key of the operator's, one is made beside the file. Raises SettingsError."""
+    path = settings.database.path
+    file = f"{path}.key"
     try:
         if settings.secret_key is not None:
             return Vault(settings.secret_key.get_secret_value())
+        if path is None:
+            raise SettingsError(
+                "RELAY_SECRET_KEY: with PostgreSQL it must be set, the same for every relay on the database: "
+                f"make one with `{KEY_RECIPE}`"
+            )
         Path(file).resolve().parent.mkdir(parents=True, exist_ok=True)
-        ring, made = key_beside(settings.database.path)
+        ring, made = key_beside(path)
         logger.info("key.made" if made else "key.read", file=file)
         return Vault(ring)
     except KeyRefused as error:

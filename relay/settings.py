@@ -36,6 +36,8 @@ NOT_SETTINGS = ("RELAY_CONFIG", "RELAY_SERVER", "RELAY_TOKEN", "RELAY_FAILPOINTS
 _QUOTED = re.compile(r"'(?!<).{2,}'")
 _KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
+_DATABASE_URL = re.compile(r"sqlite:///.+|postgres(ql)?://([^/?#@\s]*@)?[^/?#@\s]*/[^/?#@\s]+(\?[^#@\s]*)?")
+
 Place: TypeAlias = tuple[str | int, ...]
 
 
@@ -110,20 +112,24 @@ class Amqp(Section):
 class Database(Section):
     """Where jobs are kept."""
 
-    url: str = "sqlite:///relay.db"
-    """`sqlite:///relative.db` or `sqlite:////absolute.db`."""
+    url: SecretStr = SecretStr("sqlite:///relay.db")
+    """`sqlite:///relative.db`, `sqlite:////absolute.db`, or `postgresql://user:password@host/database`."""
 
     @field_validator("url")
     @classmethod
-    def _known(cls, url: str) -> str:
-        if not re.fullmatch(r"sqlite:///.+", url):
-            raise ValueError("must be sqlite:///path (three slashes, four for an absolute path)")
+    def _known(cls, url: SecretStr) -> SecretStr:
+        if not _DATABASE_URL.fullmatch(url.get_secret_value()):
+            raise ValueError(
+                "must be sqlite:///path (three slashes, four for an absolute path), or "
+                "postgresql://user:password@host/database (special characters in the password percent-encoded)"
+            )
         return url
 
     @property
-    def path(self) -> str:
-        """The SQLite file."""
-        return self.url.removeprefix("sqlite:///")
+    def path(self) -> str | None:
+        """The SQLite file; None with PostgreSQL."""
+        scheme, _, path = self.url.get_secret_value().partition(":///")
+        return path if scheme == "sqlite" else None
 
 
 class Http(Section):

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import apsw
 
 from relay.app import Relay
+from relay.edges.store import SqliteStore
 from relay.settings import Settings, load
 from relay.simulators.server import VendorServer
 
@@ -68,8 +69,9 @@ async def until(look: Callable[[], Awaitable[T | None]]) -> T:
 @contextmanager
 def locked(relay: Relay) -> Iterator[None]:
     """Another program holds the database, so that relay cannot write; it gives up at once instead of waiting."""
+    assert isinstance(relay.store, SqliteStore)
     relay.store._writing.submit(relay.store._db.set_busy_timeout, 1).result()
-    with closing(apsw.Connection(relay.settings.database.path)) as other:
+    with closing(apsw.Connection(str(relay.settings.database.path))) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
 

@@ -66,7 +66,8 @@ def _own(settings: "Settings") -> Iterator[Finding]:
             account_of(name, each)
         except SettingsError as error:
             yield Finding(f"connection {name}", "failed", str(error))
-    if settings.secret_key is not None:
+    path = settings.database.path
+    if settings.secret_key is not None or path is None:
         try:
             vault_of(settings)
         except SettingsError as error:
@@ -74,10 +75,11 @@ def _own(settings: "Settings") -> Iterator[Finding]:
     if settings.http.host not in ("127.0.0.1", "::1", "localhost") and not settings.tokens:
         told = f"{settings.http.host} is open to others and no token is configured: make one with `relay tokens create`"
         yield Finding("http", "failed", told)
-    yield _database(Path(settings.database.path))
+    if path is not None:
+        yield _file(Path(path))
 
 
-def _database(path: Path) -> Finding:
+def _file(path: Path) -> Finding:
     from relay.edges.store import CannotOpen
     from relay.edges.store.sqlite import only_process
 
@@ -97,12 +99,25 @@ def _database(path: Path) -> Finding:
         return Finding("database", "note", f"{path} is in use by a running relay")
 
 
+async def _postgres(url: str) -> Finding:
+    from relay.edges.store import CannotOpen
+    from relay.edges.store.postgres import look_at as look_at_database
+    from relay.ports import StoreUnavailable
+
+    try:
+        return Finding("database", "ok", await look_at_database(url))
+    except (CannotOpen, StoreUnavailable) as error:
+        return Finding("database", "failed", str(error))
+
+
 async def _others(settings: "Settings") -> AsyncIterator[Finding]:
-    """The broker and the vendors."""
+    """The database's server, the broker and the vendors."""
     from relay.app import accounts_of, links_of
     from relay.edges.http import VendorDriver
     from relay.settings import SettingsError
 
+    if settings.database.path is None:
+        yield await _postgres(settings.database.url.get_secret_value())
     if settings.amqp is None:
         yield Finding("broker", "note", "none is configured: requests come by HTTP, events go to URLs")
     else:

@@ -42,8 +42,8 @@ def demo(
 def migrate(config: Config = None) -> None:
     """Bring the database up to date. `relay serve` does so by itself at start."""
     from relay.edges.store import migrate as bring_up_to_date
-    from relay.log import without_credentials
+    from relay.edges.store import place_of
 
-    url = settings_of(config).database.url
+    url = settings_of(config).database.url.get_secret_value()
     taken = bring_up_to_date(url)
-    typer.echo(f"{without_credentials(url)}: {', '.join(taken) if taken else 'is up to date'}")
+    typer.echo(f"{place_of(url)}: {', '.join(taken) if taken else 'is up to date'}")

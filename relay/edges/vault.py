@@ -12,6 +12,9 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+KEY_RECIPE = "python -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
+"""What makes a fresh key, on a command line."""
+
 
 class KeyRefused(ValueError):
     """A key ring that cannot be used; the text says why, and shows no key."""
@@ -120,8 +123,7 @@ def _decoded(key: str, place: int) -> bytes:
         raw = b""
     if len(raw) != 32:
         raise KeyRefused(
-            f"key {place} of the secret key is not URL-safe base64 of 32 bytes: make one with "
-            "`python -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'`"
+            f"key {place} of the secret key is not URL-safe base64 of 32 bytes: make one with `{KEY_RECIPE}`"
         )
     return raw
 

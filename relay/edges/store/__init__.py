@@ -23,8 +23,17 @@ __all__ = [
     "StoreBroken",
     "migrate",
     "open_store",
+    "place_of",
     "sqlite_path",
 ]
+
+
+def place_of(url: str) -> str:
+    """The URL as it may be shown: without its user's name and password. Raises CannotOpen for one of no known kind."""
+    if sqlite_path(url) is not None:
+        return url
+    _check_known(url)
+    return postgres.place_of(url)
 
 
 def sqlite_path(url: str) -> str | None:
