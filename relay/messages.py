@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from relay.core import signature
@@ -409,11 +410,16 @@ def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     for part in loc:
         if isinstance(part, int):
             continue
-        fields = {f.alias or name: f for name, f in getattr(here, "model_fields", {}).items()}
+        fields = {wire_name(name, f): f for name, f in getattr(here, "model_fields", {}).items()}
         if part not in fields:
             continue  # the tag of a union, or a dictionary's key
         here = _model_in(fields[part].annotation)
-    return [f.alias or name for name, f in getattr(here, "model_fields", {}).items()]
+    return [wire_name(name, f) for name, f in getattr(here, "model_fields", {}).items()]
+
+
+def wire_name(name: str, field: FieldInfo) -> str:
+    """How a model's field is written."""
+    return field.serialization_alias or field.alias or name
 
 
 def _model_in(annotation: Any) -> Any:

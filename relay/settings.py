@@ -27,7 +27,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from relay.log import Format, Level
-from relay.messages import Complaint, complaints_of, json_path
+from relay.messages import Complaint, complaints_of, json_path, wire_name
 
 PREFIX = "RELAY_"
 NOT_SETTINGS = ("RELAY_CONFIG", "RELAY_SERVER", "RELAY_TOKEN", "RELAY_FAILPOINTS")
@@ -348,10 +348,10 @@ def _path_of(name: str, connections: Mapping[str, str]) -> Place:
             model = ConnectionSettings
             continue
         fields = {
-            _letters(_wire_name(key, info)): (key, info) for key, info in (model.model_fields if model else {}).items()
+            _letters(wire_name(key, info)): (key, info) for key, info in (model.model_fields if model else {}).items()
         }
         key, info = fields.get(_letters(word), (None, None))
-        path.append(_wire_name(key, info) if key and info else to_camel(word.lower()))
+        path.append(wire_name(key, info) if key and info else to_camel(word.lower()))
         model = _section_of(info)
     return tuple(path)
 
@@ -367,10 +367,6 @@ def _read(text: str, name: str) -> Any:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SettingsError(f"{name}: begins like JSON and is none: {_why_not_yaml(error)}") from None
-
-
-def _wire_name(key: str, info: FieldInfo) -> str:
-    return info.serialization_alias or info.alias or key
 
 
 def _letters(word: str) -> str:
