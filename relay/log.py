@@ -80,7 +80,7 @@ def _rendered(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> by
     try:
         return orjson.dumps(event, default=repr, option=options)
     except TypeError:  # half a surrogate pair, a huge integer
-        return json.dumps(event, default=repr, skipkeys=True).encode()
+        return json.dumps(event, default=repr, skipkeys=True, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _console() -> structlog.typing.Processor:
