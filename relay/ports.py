@@ -266,7 +266,7 @@ class Redeliver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRefused:
-    """A refused request's event and its deliveries. The same event id again changes nothing."""
+    """A refused request's event and its deliveries. Of the same event again only deliveries that are new are kept."""
 
     event: Event
     deliveries: tuple[NewDelivery, ...]
@@ -449,6 +449,8 @@ class Asked:
     connections: frozenset[str] | None = None
     """The connections that the caller may use; None is all."""
     source: str = "http"
+    producer: str | None = None
+    """Who is to be told that a request without any id may run twice; None where nobody is."""
 
 
 Verdict: TypeAlias = Literal["stored", "unknown", "unsigned"]

@@ -237,6 +237,7 @@ class Accept:
     def _fallback(self, asked: Asked) -> str:
         given = asked.fallback_id
         if given is None:
+            self._warn_nameless(asked.producer)
             return f"req_{secrets.token_hex(12)}"
         if not _is_id(given):
             raise refuse(ErrorCode.INVALID_REQUEST, "requestId", "must be 1 to 200 printable characters")
@@ -369,26 +370,23 @@ class Accept:
             found = cloudevents.unwrap(message.body, message.content_type, message.content_encoding, message.headers)
         except cloudevents.Misfit as misfit:
             raise refuse(ErrorCode.INVALID_REQUEST, misfit.path, str(misfit)) from misfit
-        fallback = found.event_id or message.message_id
-        if fallback is None:
-            self._warn_nameless(message)
         return Asked(
             request=found.request,
-            fallback_id=fallback,
+            fallback_id=found.event_id or message.message_id,
             correlation_id=message.correlation_id,
             reply_to=message.reply_to,
             traceparent=found.traceparent,
             source="amqp",
+            producer=message.app_id or message.user_id or f"{message.exchange}/{message.routing_key}",
         )
 
     def _tell_refused(self, source: str, refusal: Refusal) -> None:
         self._metrics.requests.labels(source, refusal.code.value).inc()
         log.info("request.refused", source=source, code=refusal.code.value, request=refusal.readable.request_id)
 
-    def _warn_nameless(self, message: Incoming) -> None:
+    def _warn_nameless(self, producer: str | None) -> None:
         """Once a producer: without any id of its own a redelivered message can't be told from a new one."""
-        producer = message.app_id or message.user_id or f"{message.exchange}/{message.routing_key}"
-        if producer not in self._nameless and len(self._nameless) < 1000:
+        if producer is not None and producer not in self._nameless and len(self._nameless) < 1000:
             self._nameless.add(producer)
             hint = "set requestId or message_id: without, a message may run twice after a crash"
             log.warning("request.without_message_id", producer=producer, hint=hint)
@@ -405,12 +403,14 @@ class Accept:
         return DeadLetter(reason=refusal.code.value, errors=errors, then=tell)
 
     def _refused(self, message: Incoming, asked: Asked | None, refusal: Refusal) -> RequestRefused | None:
-        """The event of a refusal, where anybody can be told; an id that conflicts belongs to a living job."""
+        """The event of a refusal, where anybody can be told; an id that conflicts belongs to a living job. The same
+        message, refused for the same reason, is the same event: after a crash nobody is told anew."""
         readable = refusal.readable
         request_id = readable.request_id or _readable_id(asked.fallback_id if asked else message.message_id)
         if not (request_id or message.correlation_id or message.reply_to):
             return None
-        stem = hashlib.sha256(f"{request_id}\x00".encode() + message.body).hexdigest()[:26].upper()
+        named = f"{request_id}\x00{refusal.code.value}\x00".encode()
+        stem = hashlib.sha256(named + message.body).hexdigest()[:26].upper()
         deliveries: list[NewDelivery] = []
         if refusal.code is not ErrorCode.IDEMPOTENCY_CONFLICT and self._events_exchange is not None:
             deliveries.append(exchange_delivery(f"dlv_{stem}", self._events_exchange, message.correlation_id))

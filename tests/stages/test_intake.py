@@ -126,6 +126,8 @@ async def test_each_nameless_producer_is_warned_of_once(bench: Bench) -> None:
     with capture_logs() as lines:
         for app in ("a", "a", None, "b"):
             await bench.accept.intake(Incoming(body=BODY, app_id=app, exchange="x", routing_key="k"))
+        named = json.dumps({"requestId": "r", **RUN}).encode()
+        await bench.accept.intake(Incoming(body=named, app_id="careful", exchange="x", routing_key="k"))
 
     warned = [line["producer"] for line in lines if line["event"] == "request.without_message_id"]
     assert ["a", "x/k", "b"] == warned
@@ -210,6 +212,31 @@ async def test_the_same_refusal_again_is_one_event(furnish: Furnish) -> None:
 
         first, second = await bench.deliveries()
         assert first.event.id != second.event.id
+
+
+async def test_the_same_mistake_from_another_sender_is_told_to_both(furnish: Furnish) -> None:
+    """Whoever waits with a reply queue or correlation of its own is answered, and the exchange hears of it once."""
+    async with furnish(exchange=EXCHANGE) as bench:
+        for sender in ("one", "two", "two"):
+            await bench.buried(b"{", reply_to="answers", correlation_id=sender)
+
+        deliveries = await bench.deliveries()
+        assert 1 == len({one.event.id for one in deliveries})
+        assert ["one", "two"] == sorted(one.target["correlationId"] for one in deliveries if one.kind == "reply")
+        assert ["exchange"] == [one.kind for one in deliveries if one.kind != "reply"]
+
+
+async def test_a_request_refused_for_another_reason_is_told_anew(furnish: Furnish) -> None:
+    """Whoever sends it again after the first reason has gone hears of the next one."""
+    asked = {"requestId": "r", **RUN, "webhooks": [{"url": "ftp://example.com/"}]}
+    async with furnish(exchange=EXCHANGE) as bench:
+        tri = bench.accounts.pop("tri")
+        await bench.buried(json.dumps(asked).encode())
+        bench.accounts["tri"] = tri
+        await bench.buried(json.dumps(asked).encode())
+
+        codes = {told(one)["data"]["error"]["code"] for one in await bench.deliveries()}
+        assert {"unknown_connection", "invalid_request"} == codes
 
 
 async def test_a_conflict_is_told_to_its_sender_alone(furnish: Furnish) -> None:

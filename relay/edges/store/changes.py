@@ -299,10 +299,9 @@ class Changes:
         return Write(refused, (f"event {refused.event.id}",), rows.event(refused.event, None), deliveries)
 
     def _refuse(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
-        made = yield Run("write_refusals", {"rows": array(write.row for write in writes), "now": now})
-        new = {event_id for (event_id,) in made}
-        ready = [row for write in writes if write.value.event.id in new for row in write.deliveries]
-        if ready:
+        yield Run("write_refusals", {"rows": array(write.row for write in writes), "now": now})
+        # The same refusal again adds nothing, but who asks with a reply queue or correlation of its own is told there.
+        if ready := [row for write in writes for row in write.deliveries]:
             yield Run("write_deliveries", {"rows": array(ready), "now": now})
         return [Recorded] * len(writes)
 

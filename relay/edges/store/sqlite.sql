@@ -99,7 +99,8 @@ ON CONFLICT (id) DO NOTHING
 RETURNING id;
 
 -- name: write_deliveries
--- Events' ways to their targets, due at once; held ones are leased where their lane is open.
+-- Events' ways to their targets, due at once; held ones are leased where their lane is open. Those that are there
+-- already are left out.
 INSERT INTO delivery (id, event, kind, lane, host, name, target, state, since, patience, expires, created_at, due, leased)
 SELECT r.value ->> 'id', e.key, r.value ->> 'kind', r.value ->> 'lane', r.value ->> 'host', r.value ->> 'name',
        r.value ->> 'target', 'pending', :now, r.value ->> 'patience', :now + (r.value ->> 'patience'), :now,
@@ -108,6 +109,8 @@ SELECT r.value ->> 'id', e.key, r.value ->> 'kind', r.value ->> 'lane', r.value 
 FROM json_each(:rows) AS r
 CROSS JOIN event AS e ON e.id = r.value ->> 'event'
 LEFT JOIN lane AS l ON l.stage = 'announce' AND l.lane = r.value ->> 'lane' AND l.slots IS NOT NULL
+WHERE true
+ON CONFLICT (id) DO NOTHING
 RETURNING id, leased, due;
 
 -- name: replies_of_jobs

@@ -109,12 +109,22 @@ async def test_an_unknown_delivery_cannot_be_redelivered(announced: Store) -> No
 async def test_a_refused_request_announces_itself_once(store: Store) -> None:
     """A refusal's event and deliveries are kept, and the same again, as after a crash, adds nothing."""
     told = Event(id="evt_r", type="onJobFailure", job_id=None, connection=None, operation=None, body=b"{}")
-    for number in range(2):
-        refused = RequestRefused(event=told, deliveries=(delivery(f"d-{number}"),))
-        assert await store.record(refused) == Recorded()
+    for _ in range(2):
+        assert await store.record(RequestRefused(event=told, deliveries=(delivery("d-0"),))) == Recorded()
 
     (one,) = (await claim(store, "announce")).deliveries
     assert (one.id, one.event) == ("d-0", told)
+
+
+async def test_a_refused_request_that_comes_again_is_told_to_its_new_sender(store: Store) -> None:
+    """The same event goes to a target that it has not gone to before, and to no other twice."""
+    told = Event(id="evt_r", type="onJobFailure", job_id=None, connection=None, operation=None, body=b"{}")
+    again = replace(told, body=b'{"later": true}')
+    await store.record(RequestRefused(event=told, deliveries=(delivery("d-0"),)))
+    await store.record(RequestRefused(event=again, deliveries=(delivery("d-0"), delivery("d-1"))))
+
+    deliveries = (await claim(store, "announce")).deliveries
+    assert {one.id: one.event for one in deliveries} == {"d-0": told, "d-1": told}
 
 
 async def test_patience_ends_what_a_closed_target_holds_up(engine: Engine, store: Store) -> None:
