@@ -15,6 +15,9 @@ from relay.ports import Store
 class Engine(Protocol):
     """A store that can be steered in time, and opened and closed."""
 
+    url: str
+    """The database's, as settings name it."""
+    vault: Vault
     alone: bool
     """Whether one process at a time has it, who finds at start that nobody can hold anything."""
 
@@ -42,6 +45,7 @@ class SqliteEngine:
     def __init__(self, folder: Path) -> None:
         self.database = folder / "relay.db"
         self.path = str(self.database)
+        self.url = f"sqlite:///{self.path}"
         self.vault = Vault(new_key())
         self.now = 1_000_000.0
         self._store: SqliteStore | None = None

@@ -3,10 +3,8 @@
 import asyncio
 import os
 import shutil
-import signal
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +16,11 @@ from relay.edges.store import sqlite as engine_room
 from relay.edges.store.queries import Queries
 from relay.edges.store.script import Run
 from relay.edges.vault import Vault, new_key
-from relay.ports import Accepted, Claim, JobFilter, StoreUnavailable
+from relay.ports import Accepted, Claim, StoreUnavailable
 from tests.edges.store.conftest import SqliteEngine
 from tests.edges.store.making import accepted, claim, ended, new, record
+from tests.edges.store.workers import assert_all_there, said, started
 
-ROOT = Path(__file__).parents[3]
 KEY = new_key()
 
 
@@ -35,7 +33,7 @@ async def test_a_second_process_is_turned_away(sqlite: SqliteEngine) -> None:
 
     for second in (
         lambda: SqliteStore.open(sqlite.path, sqlite.vault),
-        lambda: asyncio.to_thread(migrate, url(sqlite)),
+        lambda: asyncio.to_thread(migrate, sqlite.url),
     ):
         with pytest.raises(CannotOpen, match=rf"{sqlite.path} is in use by another relay process.*stop that one"):
             await second()
@@ -86,81 +84,12 @@ def test_a_url_names_a_file(url: str, path: str | None) -> None:
 
 async def test_a_store_opens_by_its_url(sqlite: SqliteEngine) -> None:
     """An absolute URL opens that file; one of no known kind is refused with an example."""
-    store = await open_store(url(sqlite), sqlite.vault)
+    store = await open_store(sqlite.url, sqlite.vault)
     await store.ping()
     await store.close()
 
     with pytest.raises(CannotOpen, match=r"sqlite:///relay\.db"):
         await open_store("mysql://db", sqlite.vault)
-
-
-# --- kills ---
-
-
-def started(path: str, failpoints: str = "", *before: str) -> subprocess.Popen[str]:
-    """A worker on this database."""
-    command = [*before, sys.executable, "-m", "tests.edges.store.worker", path, KEY, failpoints]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def said(worker: subprocess.Popen[str], least: int) -> list[str]:
-    """What the worker says, until it has said so much or ended."""
-    assert worker.stdout is not None
-    lines: list[str] = []
-    for line in worker.stdout:
-        lines.append(line)
-        if len(lines) >= least:
-            break
-    return lines
-
-
-async def assert_all_there(path: str, lines: list[str]) -> None:
-    """Every acknowledged step is in the database, and nothing is there by halves."""
-    states: dict[str, str] = {}
-    for line in lines:
-        if line.endswith("\n") and line != "open\n":
-            state, request_id = line.split()
-            states[request_id] = state
-    order = ["accepted", "running", "succeeded"]
-    store = await SqliteStore.open(path, Vault(KEY))
-    try:
-        for request_id, state in states.items():
-            job = await store.job_by_request(request_id)
-            assert job is not None, f"{request_id} is lost"
-            assert order.index(job.state) >= order.index(state), f"{request_id} is {job.state}, was {state}"
-        page = await store.jobs(JobFilter(), 10_000, None)
-        for job in page.items:
-            done = job.state == "succeeded"
-            told = [await store.event(f"e-{job.spec.request_id}"), await store.delivery(f"d-{job.spec.request_id}")]
-            assert [part is not None for part in told] == [done, done], f"{job.spec.request_id} is half there"
-            assert len(await store.history(job.id)) == order.index(job.state)
-    finally:
-        await store.close()
-
-
-@pytest.mark.parametrize("least", [1, 50, 400])
-async def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path, least: int) -> None:
-    """Killed at any moment, the store has every step that it had acknowledged, each with all that belongs to it."""
-    path = str(tmp_path / "relay.db")
-    with started(path) as worker:
-        lines = await asyncio.to_thread(said, worker, least)
-        worker.kill()
-        assert worker.stdout is not None
-        lines += worker.stdout.readlines()
-
-    await assert_all_there(path, lines)
-
-
-@pytest.mark.parametrize("failpoint", ["store.before_commit:kill:20", "store.after_commit:kill:20"])
-async def test_a_kill_at_a_commit_leaves_no_half_of_it(tmp_path: Path, failpoint: str) -> None:
-    """Just before or just after a commit, nothing is there by halves."""
-    path = str(tmp_path / "relay.db")
-    with started(path, failpoint) as worker:
-        lines = await asyncio.to_thread(said, worker, 10_000)
-
-    assert worker.returncode == -signal.SIGKILL
-    assert len(lines) > 1
-    await assert_all_there(path, lines)
 
 
 # --- faults of the machine ---
@@ -284,7 +213,7 @@ async def test_a_failed_fsync_ends_it(tmp_path: Path, file: str, nth: int) -> No
     path = str(tmp_path / "relay.db")
     fault = ["strace", "-f", "-qq", "-o", str(tmp_path / "trace"), "-P", str(tmp_path / file)]
     fault += ["-e", "trace=fdatasync,fsync", "-e", f"inject=fdatasync,fsync:error=EIO:when={nth}+"]
-    with started(path, "", *fault) as worker:
+    with started(f"sqlite:///{path}", KEY, "", *fault) as worker:
         lines = await asyncio.to_thread(said, worker, 1_000_000)
         assert worker.stderr is not None
         error = worker.stderr.read()
@@ -294,7 +223,9 @@ async def test_a_failed_fsync_ends_it(tmp_path: Path, file: str, nth: int) -> No
     assert worker.returncode == 1
     assert "StoreBroken" in error
     assert "look at its disk" in error
-    await assert_all_there(path, lines)
+    store = await SqliteStore.open(path, Vault(KEY))
+    await assert_all_there(store, lines)
+    await store.close()
 
 
 async def test_a_corrupt_file_is_told_and_remembered(sqlite: SqliteEngine) -> None:
@@ -356,17 +287,12 @@ async def test_the_log_is_moved_into_the_file(sqlite: SqliteEngine, monkeypatch:
 # --- migrations ---
 
 
-def url(sqlite: SqliteEngine) -> str:
-    """The engine's database as settings name it."""
-    return f"sqlite:///{sqlite.path}"
-
-
 async def test_a_database_is_migrated_once(sqlite: SqliteEngine) -> None:
     """The first call makes it, the next finds nothing to do, and so does the store."""
     names = [name for _, name, _ in engine_room.migrations()]
 
-    assert await asyncio.to_thread(migrate, url(sqlite)) == names
-    assert await asyncio.to_thread(migrate, url(sqlite)) == []
+    assert await asyncio.to_thread(migrate, sqlite.url) == names
+    assert await asyncio.to_thread(migrate, sqlite.url) == []
     await (await sqlite.open()).ping()
 
 
@@ -376,7 +302,7 @@ async def test_a_newer_database_is_refused(sqlite: SqliteEngine) -> None:
     await sqlite.close()
     alter(sqlite.path, "INSERT INTO migration VALUES (999, 'later', 0)")
 
-    for use in (sqlite.open, lambda: asyncio.to_thread(migrate, url(sqlite))):
+    for use in (sqlite.open, lambda: asyncio.to_thread(migrate, sqlite.url)):
         with pytest.raises(CannotOpen, match=r"newer relay \(its migration 999.*start that version again"):
             await use()
 
@@ -389,10 +315,10 @@ async def test_a_migration_is_whole_or_not_at_all(sqlite: SqliteEngine, monkeypa
     good = "CREATE TABLE later (a INTEGER) STRICT"
     monkeypatch.setattr(engine_room, "migrations", lambda: [*known, (900, "900_later.sql", f"{good}; SELECT nonsense")])
     with pytest.raises(apsw.SQLError):
-        await asyncio.to_thread(migrate, url(sqlite))
+        await asyncio.to_thread(migrate, sqlite.url)
     monkeypatch.setattr(engine_room, "migrations", lambda: [*known, (900, "900_later.sql", good)])
 
-    assert await asyncio.to_thread(migrate, url(sqlite)) == ["900_later.sql"]
+    assert await asyncio.to_thread(migrate, sqlite.url) == ["900_later.sql"]
 
 
 def test_migrations_are_numbered_without_gaps() -> None:
