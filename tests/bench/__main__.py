@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -41,6 +42,9 @@ def main() -> None:
     traffics = [each for each in _sized(TRAFFICS, given.jobs) if not given.traffic or each.name in given.traffic]
     try:
         with surroundings(postgres="postgres" in given.store) as around:
+            if given.profile:
+                sys.stdout.write(_profiled(traffics[0], around))
+                return
             figures = list(asyncio.run(_rounds(subjects, traffics, around, given.rounds)))
     except (Broken, Unavailable) as problem:
         sys.exit(f"\n{problem}")
@@ -58,8 +62,16 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=float, default=1.0, metavar="SHARE", help="a share of the usual number of jobs")
     parser.add_argument("--store", nargs="*", default=stores, choices=stores)
     parser.add_argument("--traffic", nargs="*", choices=[each.name for each in TRAFFICS])
+    parser.add_argument("--profile", action="store_true", help="relay's CPU time step by step, of the first traffic")
     parser.add_argument("--quick", dest="quick", action=_Quick, nargs=0, help="one round of a fifth of the jobs")
     return parser
+
+
+def _profiled(traffic: Traffic, around: Surroundings) -> str:
+    with tempfile.TemporaryDirectory(prefix="relay-bench-") as folder:
+        out = Path(folder, "steps.json")
+        found = asyncio.run(measured(SUBJECTS[1], traffic, around, profile=out))
+        return f"{report.line(found)}\n\n{report.steps(json.loads(out.read_text()), traffic.jobs)}"
 
 
 class _Quick(argparse.Action):

@@ -136,6 +136,10 @@ class Worker:
         """The end of its output."""
         return self._log.read_text(errors="replace")[-3000:]
 
+    def begin_profile(self) -> None:
+        """Have it count its steps from now on (see steps.py)."""
+        self._process.send_signal(signal.SIGUSR1)
+
     def stop(self) -> None:
         """Ask it to end in good order, or end it."""
         self._process.send_signal(signal.SIGTERM)

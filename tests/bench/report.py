@@ -1,7 +1,8 @@
 """The figures as people read them: medians with their range, and each against the bare loop of its own round."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
+from typing import Any
 
 from tests.bench.run import Figures
 
@@ -39,6 +40,16 @@ def table(figures: Sequence[Figures]) -> str:
         lines += [["", f"{traffic}, the medians of {_rounds(figures, traffic)} rounds"], list(head)]
         lines += [_row(figures, traffic, subject) for subject in subjects]
     return "\n".join(_aligned(lines)) + "\n"
+
+
+def steps(told: Mapping[str, Any], jobs: int) -> str:
+    """What `steps.py` has written, in microseconds a job."""
+    rows = [f"{'all of it':26}{(told['main'] + told['otherThreads']) / jobs * 1e6:7.0f} µs a job"]
+    rows.append(f"{'  the other threads':26}{told['otherThreads'] / jobs * 1e6:7.0f}")
+    for step, seconds in told["steps"].items():
+        rows.append(f"{'  ' + step:26}{seconds / jobs * 1e6:7.0f}")
+        rows += [f"      {spent / jobs * 1e6:6.0f}  {place}" for place, spent in list(told["places"][step].items())[:6]]
+    return "\n".join(rows) + "\n"
 
 
 def _rounds(figures: Sequence[Figures], traffic: str) -> int:

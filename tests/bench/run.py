@@ -110,6 +110,8 @@ async def measured(
             numbers = itertools.count()
             _loaded(load, place, surroundings, traffic, numbers, WARM_UP, workers)
             before = _costs(workers, surroundings)
+            if profile is not None:
+                workers[0].begin_profile()
             outcome = _loaded(load, place, surroundings, traffic, numbers, traffic.jobs, workers)
             stats = surroundings.peer.stats()
             after = _costs(workers, surroundings)
