@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 import hashlib
 import hmac
 import os
@@ -128,5 +129,6 @@ def _decoded(key: str, place: int) -> bytes:
     return raw
 
 
+@functools.cache
 def _subkey(key: bytes, label: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=b"relay " + label).derive(key)

@@ -4,7 +4,6 @@ Both follow from the job's id and relay's own key, so that nothing of them is ke
 without asking the store. While keys rotate, what an older key made still counts.
 """
 
-import base64
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from relay.core.job import Job
 from relay.core.vendor import CallbackAddress
 
+MAC_DIGITS = 40
+"""Of a token's MAC, in hexadecimal: 160 bits are more than anybody guesses."""
 Derive = Callable[[bytes, str], list[bytes]]
 """HMACs of a text under a labelled subkey of each key of the ring, the current one first."""
 
@@ -55,11 +56,7 @@ class Callbacks:
 
     def secrets(self, job_id: str) -> list[str]:
         """The secrets that the job's callbacks may be signed with, the current one first."""
-        return [_text(digest) for digest in self._derive(b"callback-secret", job_id)]
+        return [digest.hex() for digest in self._derive(b"callback-secret", job_id)]
 
     def _macs(self, name: str) -> list[str]:
-        return [_text(digest)[:32] for digest in self._derive(b"callback-token", name)]
-
-
-def _text(digest: bytes) -> str:
-    return base64.b32encode(digest).decode().rstrip("=").lower()
+        return [digest.hex()[:MAC_DIGITS] for digest in self._derive(b"callback-token", name)]
