@@ -4,6 +4,7 @@ Call `structlog.get_logger()` and log named events: `log.info("job.submitted", j
 """
 
 import contextlib
+import functools
 import json
 import logging
 import re
@@ -56,15 +57,22 @@ def without_credentials(text: str) -> str:
 
 
 def _masked(key: str, value: Any) -> Any:
-    if _SECRET_NAME.search(key):
+    if _tells_of_secret(key):
         return "***"
     if isinstance(value, str):
         return without_credentials(value) if "@" in value else value
+    if value is None or isinstance(value, int | float):
+        return value
     if isinstance(value, Mapping):
         return {name: _masked(str(name), inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_masked("", inner) for inner in value]
     return value
+
+
+@functools.lru_cache(1024)
+def _tells_of_secret(key: str) -> bool:
+    return _SECRET_NAME.search(key) is not None
 
 
 def _exceptions(form: Format) -> structlog.typing.Processor:

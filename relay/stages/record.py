@@ -45,7 +45,7 @@ LOOK_AGAIN = 5.0
 REPLY_PATIENCE = 300.0
 """Seconds for which a reply queue may be missing before its delivery is given up."""
 
-_MOST_LOGGED = frozenset({"job.submitted", "job.succeeded", "job.failed", "job.canceled", "job.expired"})
+_MOST_LOGGED = frozenset({"job.succeeded", "job.failed", "job.canceled", "job.expired"})
 
 
 def rules_of(account: Account | None, job: Job) -> Rules:
@@ -140,7 +140,7 @@ class Recorder:
         outcome = await self._commit(job, step, hold=hold)
         if not isinstance(outcome, Recorded) or outcome.job is None:
             return None
-        return replace(outcome.job, probe=job.probe)
+        return replace(outcome.job, probe=True) if job.probe else outcome.job
 
     def step(self, job: Job, fact: Fact, via: CompletedBy) -> Step:
         """What the fact makes of the job, now and under its connection's rules."""
