@@ -7,6 +7,7 @@ when relay connects (`forbidden`). Names are never judged by their looks: what c
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -47,7 +48,7 @@ def check_url(url: str, policy: EgressPolicy) -> str | None:
     """Why this URL is not acceptable, for the one who sent it; None if it is. The host is not looked up."""
     if len(url) > LONGEST_URL:
         return f"it is longer than {LONGEST_URL} characters"
-    if any(character.isspace() or not character.isprintable() or character == "\\" for character in url):
+    if not url.isprintable() or " " in url or "\\" in url:
         return "it holds a space, a control character or a backslash; percent-encode it"
     try:
         parts = urlsplit(url)
@@ -138,6 +139,7 @@ def _check_bracketed(netloc: str) -> str | None:
     return None
 
 
+@lru_cache(1024)
 def _check_name(host: str) -> str | None:
     name = _plain_name(host)
     if len(name) > 253 or not _NAME.fullmatch(name):

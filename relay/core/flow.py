@@ -10,6 +10,7 @@ turns them into a fact. The split says what the caller may safely do next.
 
 import json
 import math
+import re
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
@@ -72,7 +73,7 @@ class Response:
     def json(self) -> JsonValue:
         """The body as JSON, cleaned; raises Unreadable for anything else, however deeply nested it is."""
         try:
-            return clean(strict_json(self.body))
+            return clean_json(self.body)
         except (ValueError, RecursionError) as error:
             kind = self.headers.get("content-type", "no content type")
             raise Unreadable(f"the answer is not JSON ({kind}, {len(self.body)} bytes)") from error
@@ -87,7 +88,25 @@ def strict_json(body: bytes | str) -> JsonValue:
 
     Raises ValueError or RecursionError.
     """
-    text = body if isinstance(body, str) else body.decode(json.detect_encoding(body), "surrogatepass")
+    return _strict(_text(body))
+
+
+def clean_json(body: bytes | str) -> JsonValue:
+    """The same of a vendor, cleaned."""
+    text = _text(body)
+    value = _strict(text)
+    return clean(value) if _UNCLEAN.search(text) else value
+
+
+_UNCLEAN = re.compile(r"\\u(?:0000|d[89a-f])|[\ud800-\udfff]", re.IGNORECASE)
+"""What a text must hold somewhere for anything in its JSON to be unclean: most hold none, and need no second look."""
+
+
+def _text(body: bytes | str) -> str:
+    return body if isinstance(body, str) else body.decode(json.detect_encoding(body), "surrogatepass")
+
+
+def _strict(text: str) -> JsonValue:
     value = _STRICT.decode(text)
     # Few brackets can't be many levels, and counting them costs next to nothing.
     if text.count("[") + text.count("{") > DEEPEST and _deeper_than(DEEPEST, value):

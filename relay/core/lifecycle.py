@@ -460,10 +460,13 @@ def _ended(
 
 
 def _with_ref(job: Job, ref: Ref | None, status: str | None = None) -> Job:
+    known: dict[str, Any] = {}
     if ref is not None:
-        known = job.vendor_job_ids if ref.id in job.vendor_job_ids else (ref.id,)
-        job = replace(job, vendor_job_id=ref.id, vendor_job_ids=ref.ids or known)
-    return replace(job, vendor_status=status) if status is not None else job
+        ids = job.vendor_job_ids if ref.id in job.vendor_job_ids else (ref.id,)
+        known |= {"vendor_job_id": ref.id, "vendor_job_ids": ref.ids or ids}
+    if status is not None:
+        known["vendor_status"] = status
+    return replace(job, **known) if known else job
 
 
 def _told_by_webhook(job: Job) -> bool:

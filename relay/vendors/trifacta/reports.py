@@ -24,7 +24,7 @@ from relay.core.facts import (
     Unanswered,
     VendorFact,
 )
-from relay.core.flow import JsonValue, Response, Unreadable, clean, strict_json
+from relay.core.flow import JsonValue, Response, Unreadable, clean_json
 from relay.core.job import ErrorCode, JobError
 from relay.core.vendor import Callback, refusal, retry_after, unavailable
 from relay.vendors.trifacta.wire import is_id
@@ -207,9 +207,9 @@ class Report(NamedTuple):
 def read_report(callback: Callback) -> Report | None:
     """The report that TEMPLATE asks for; None for a callback without one, such as the vendor's own test."""
     try:
-        body = clean(strict_json(callback.body))
+        body = clean_json(callback.body)
         # A template sent as text may come back as the JSON of that text.
-        body = clean(strict_json(body)) if isinstance(body, str) else body
+        body = clean_json(body) if isinstance(body, str) else body
     except (ValueError, RecursionError):
         return None
     if not isinstance(body, dict) or not is_id(body.get("jobid")) or not isinstance(body.get("jobstatus"), str):
