@@ -136,8 +136,7 @@ class Announce:
         return _answered(delivery, webhook, answer)
 
     def _outbound(self, webhook: Webhook, delivery: Delivery) -> Outbound:
-        event = orjson.loads(delivery.event.body)
-        tokens = tokens_of(event)
+        tokens = tokens_of(orjson.loads(delivery.event.body)) if _has_tokens(webhook) else {}
         body, content_type = _body(webhook, delivery.event.body, tokens)
         now = self._clock()
         headers = {}
@@ -172,7 +171,7 @@ class Announce:
 
     def _tell(self, delivery: Delivery, result: Result, seconds: float) -> None:
         self._metrics.attempts.labels(delivery.kind, result.outcome).inc()
-        write = log.info if result.state == "delivered" else log.warning
+        write = log.debug if result.state == "delivered" else log.warning
         write(
             "delivery.attempted",
             delivery=delivery.id,
@@ -237,6 +236,11 @@ def _publish_delay(delivery: Delivery, tries: int) -> float:
 def _waited(delivery: Delivery) -> float:
     """The seconds that its tries have waited for the queue: of the broker's absence nothing counts."""
     return sum(_publish_delay(delivery, tries) for tries in range(delivery.tries))
+
+
+def _has_tokens(webhook: Webhook) -> bool:
+    """Whether anything may have to be filled in: most webhooks send the event as it is."""
+    return webhook.body is not None or any("$" in text for text in (webhook.url, *webhook.headers.values()))
 
 
 def _body(webhook: Webhook, event: bytes, tokens: Mapping[str, str]) -> tuple[bytes, str]:

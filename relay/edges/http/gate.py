@@ -41,12 +41,20 @@ class Gate:
     @asynccontextmanager
     async def passage(self, patience: float) -> AsyncIterator[None]:
         """Be inside. Raises TimeoutError, having entered nothing, after waiting for `patience` seconds."""
-        async with asyncio.timeout(patience):
-            await self._enter()
+        if not self._walk_in():
+            async with asyncio.timeout(patience):
+                await self._enter()
         try:
             yield
         finally:
             self._leave()
+
+    def _walk_in(self) -> bool:
+        """Enter without waiting, if nobody waits and nothing is to be waited for."""
+        if self._interval or self._waiting or self._inside >= self._room:
+            return False
+        self._inside += 1
+        return True
 
     async def _enter(self) -> None:
         await self._take_room()

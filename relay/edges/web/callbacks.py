@@ -26,7 +26,7 @@ async def receive(call: Call) -> web.Response:
     if verdict == "unsigned":
         detail = "the callback's signature is missing or not the vendor's"
         raise Wrong(401, "unauthorized", detail, headers={"WWW-Authenticate": "Signature"})
-    return web.json_response({"status": "stored"})
+    return web.Response(body=b'{"status": "stored"}', content_type="application/json")
 
 
 def _headers(request: web.Request) -> Mapping[str, str]:
@@ -40,7 +40,7 @@ def _headers(request: web.Request) -> Mapping[str, str]:
 
 def _clean(text: str) -> str:
     """The text without what is no UTF-8: no store takes it."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 ROUTES = (
