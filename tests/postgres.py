@@ -41,10 +41,12 @@ GUARD = 'cat >/dev/null; kill -KILL $(head -n 1 "$1"/data/postmaster.pid 2>/dev/
 class PostgreSQL:
     """One private server. `start` after `stop` or `kill` brings it back on the same port with the same data.
 
-    Everything is synchronous. Whatever ends the process that made it, the server and its files end too.
+    Everything is synchronous. Whatever ends the process that made it, the server and its files end too. `settings`
+    are the server's own, over those that the tests have.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
+        self._settings = SETTINGS | settings
         self._programs = find_programs()
         self._user = _somebody()
         self.port = _free_port()
@@ -56,6 +58,11 @@ class PostgreSQL:
         )
         self._server: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """The server's first process; None while it does not run."""
+        return self._server.pid if self._server is not None else None
+
     def start(self) -> None:
         """Return once the server takes connections (2 s the first time, then 0.2 s); at once if it runs already.
 
@@ -65,7 +72,7 @@ class PostgreSQL:
             return
         if not self._data.exists():
             self._make_data()
-        settings = SETTINGS | {
+        settings = self._settings | {
             "port": str(self.port),
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": str(self._folder),

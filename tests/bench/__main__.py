@@ -7,16 +7,20 @@ import os
 import platform
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from importlib.util import find_spec
+from functools import partial
 from pathlib import Path
+
+import asyncpg
 
 from relay import log
 from tests.bench import report
 from tests.bench.processes import HERE, Broken, Peer
 from tests.bench.run import VENDOR_MS, Figures, Subject, Surroundings, Traffic, measured
+from tests.postgres import PostgreSQL
 from tests.rabbitmq import RabbitMQ, Unavailable, installed_version
 
 BARE = Subject(name="bare loop", store="none")
@@ -57,7 +61,7 @@ def main() -> None:
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
-    stores = ["sqlite", *(["postgres"] if find_spec("relay.edges.store.postgres") else [])]
+    stores = ["sqlite", "postgres"]
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--jobs", type=float, default=1.0, metavar="SHARE", help="a share of the usual number of jobs")
     parser.add_argument("--store", nargs="*", default=stores, choices=stores)
@@ -92,7 +96,22 @@ def surroundings(*, postgres: bool) -> Iterator[Surroundings]:
         node = None if given else stack.enter_context(RabbitMQ())
         url = given or (node.url if node else "")
         peer = stack.enter_context(Peer(VENDOR_MS))
-        yield Surroundings(amqp=url, broker_pid=node.pid if node else None, peer=peer)
+        broker = node.pid if node else None
+        if not postgres:
+            yield Surroundings(amqp=url, broker_pid=broker, peer=peer)
+            return
+        server = stack.enter_context(PostgreSQL(fsync="on"))
+        yield Surroundings(
+            amqp=url, broker_pid=broker, peer=peer, database=partial(_new_database, server), database_pid=server.pid
+        )
+
+
+async def _new_database(server: PostgreSQL) -> str:
+    name = f"bench_{uuid.uuid4().hex}"
+    connection = await asyncpg.connect(server.url)
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    return server.url.removesuffix("/postgres") + f"/{name}"
 
 
 async def _rounds(

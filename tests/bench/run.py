@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What one run came to: times in milliseconds, CPU in microseconds a job, memory in megabytes.
+    """What one run came to: times in milliseconds, CPU in microseconds a job, memory in megabytes a process.
 
     The window of `jobs_per_second` is from the first submit to the last webhook that the receiver got.
     """
@@ -80,7 +80,7 @@ class Surroundings:
     amqp: str
     broker_pid: int | None
     peer: Peer
-    database: Callable[[], str] | None = None
+    database: Callable[[], Awaitable[str]] | None = None
     """Makes an empty PostgreSQL database and returns its URL."""
     database_pid: int | None = None
 
@@ -104,7 +104,7 @@ async def measured(
     place = Place(amqp=surroundings.amqp, topology=topology, vendor=surroundings.peer.url, folder=folder)
     workers: list[Worker] = []
     try:
-        workers = _started(subject, traffic, place, surroundings, profile)
+        workers = await _started(subject, traffic, place, surroundings, profile)
         with Load(surroundings.amqp) as load:
             load.read(f"{own}.events")
             numbers = itertools.count()
@@ -115,7 +115,7 @@ async def measured(
             outcome = _loaded(load, place, surroundings, traffic, numbers, traffic.jobs, workers)
             stats = surroundings.peer.stats()
             after = _costs(workers, surroundings)
-            memory = sum(peak_megabytes(worker.pid) for worker in workers)
+            memory = max(peak_megabytes(worker.pid) for worker in workers)
         return _figures(subject, traffic, round, outcome, stats, before, after, memory)
     finally:
         for worker in workers:
@@ -124,7 +124,7 @@ async def measured(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _started(
+async def _started(
     subject: Subject, traffic: Traffic, place: Place, surroundings: Surroundings, profile: Path | None
 ) -> list[Worker]:
     if subject.store == "none":
@@ -132,7 +132,7 @@ def _started(
     if subject.store == "sqlite":
         return processes.relay(place, database=f"sqlite:///{place.folder}/relay.db", profile=profile)
     assert surroundings.database is not None
-    return processes.relay(place, database=surroundings.database(), processes=subject.processes, profile=profile)
+    return processes.relay(place, database=await surroundings.database(), processes=subject.processes, profile=profile)
 
 
 def _loaded(
