@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    WithJsonSchema,
     field_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -33,12 +34,28 @@ PREFIX = "RELAY_"
 NOT_SETTINGS = ("RELAY_CONFIG", "RELAY_SERVER", "RELAY_TOKEN", "RELAY_FAILPOINTS")
 """Variables of the command line; those of the project's own tests begin with `RELAY_TEST_`."""
 
+DATABASE = "sqlite:///relay.db"
+"""Where jobs are kept unless the settings say otherwise."""
+
 _QUOTED = re.compile(r"'(?!<).{2,}'")
 _KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 _DATABASE_URL = re.compile(r"sqlite:///.+|postgres(ql)?://([^/?#@\s]*@)?[^/?#@\s]*/[^/?#@\s]+(\?[^#@\s]*)?")
 
 Place: TypeAlias = tuple[str | int, ...]
+
+
+_TEXT_OR_PLACE: Mapping[str, Any] = {
+    "anyOf": [
+        {"type": "string"},
+        *(
+            {"type": "object", "properties": {where: {"type": "string"}}, "required": [where], "maxProperties": 1}
+            for where in ("file", "env")
+        ),
+    ]
+}
+Secret: TypeAlias = Annotated[SecretStr, WithJsonSchema({**_TEXT_OR_PLACE, "writeOnly": True})]
+"""A text that is shown nowhere; a file of settings has it, or says where it stands."""
 
 
 class SettingsError(Exception):
@@ -83,7 +100,11 @@ class Tls(Section):
 class Amqp(Section):
     """The broker, and what relay's exchanges and queues there are called."""
 
-    url: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed), Field(min_length=1)]
+    url: Annotated[
+        tuple[Secret, ...],
+        BeforeValidator(_listed, json_schema_input_type=Secret | Annotated[list[Secret], Field(min_length=1)]),
+        Field(min_length=1),
+    ]
     """One node's URL, or a list of them: `amqp://` or `amqps://`."""
     declare_: Annotated[bool, Field(validation_alias=AliasChoices("declare"), serialization_alias="declare")] = True
     """Make what is missing at start; else only check that it is there."""
@@ -112,7 +133,7 @@ class Amqp(Section):
 class Database(Section):
     """Where jobs are kept."""
 
-    url: SecretStr = SecretStr("sqlite:///relay.db")
+    url: Annotated[Secret, Field(json_schema_extra={"default": DATABASE})] = SecretStr(DATABASE)
     """`sqlite:///relative.db`, `sqlite:////absolute.db`, or `postgresql://user:password@host/database`."""
 
     @field_validator("url")
@@ -189,7 +210,7 @@ class ConnectionSettings(Section):
     timeout: float = Field(default=60.0, gt=0, le=600)
     """Seconds for one request."""
     tls: Tls = Tls()
-    proxy: SecretStr | None = None
+    proxy: Secret | None = None
     on_unknown_submit: Literal["fail", "resubmit"] = "fail"
     callback_signature: Literal["required", "off"] = "required"
 
@@ -214,7 +235,7 @@ class Settings(Section):
     connections: Mapping[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")], ConnectionSettings] = {}
     tokens: tuple[Token, ...] = ()
     log: Log = Log()
-    secret_key: SecretStr | None = None
+    secret_key: Secret | None = None
     """Encrypts secrets at rest: URL-safe base64 of 32 bytes, several separated by commas while they rotate."""
     concurrency: int = Field(default=50, ge=1, le=1000)
     """Jobs acted on at a time."""

@@ -472,3 +472,15 @@ def test_no_secret_of_a_variable_in_an_error(value: str) -> None:
         load(None, {"RELAY_SECRET_KEY": value})
 
     assert CANARY not in f"{refused.value} {refused.value.__cause__}"
+
+
+def test_the_schema_takes_what_files_say() -> None:
+    """One broker or a list of them; a secret as it is, or where it stands; the database's default can be read."""
+    schema = Settings.model_json_schema()
+    one, several = schema["$defs"]["Amqp"]["properties"]["url"]["anyOf"]
+    secret, _ = schema["properties"]["secretKey"]["anyOf"]
+
+    assert [one, secret] == [several["items"], one]
+    assert ["string", "object", "object"] == [form["type"] for form in secret["anyOf"]]
+    assert [["file"], ["env"]] == [form["required"] for form in secret["anyOf"] if "required" in form]
+    assert "sqlite:///relay.db" == schema["$defs"]["Database"]["properties"]["url"]["default"]
