@@ -1,9 +1,10 @@
 """Announce: every delivery on its way to its target, until it has an end state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import assert_never
+from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 import structlog
@@ -45,6 +46,8 @@ LONGEST_AMQP_DELAY = 60.0
 TRANSIENT = frozenset({408, 425, 429})
 """Statuses below 500 that may pass by themselves."""
 GONE = 410
+SECRET_LENGTH = 8
+"""Characters from which on a header's or a query's value counts as a secret in what a receiver says."""
 HINTING = frozenset({429, 503})
 """Statuses whose Retry-After counts."""
 
@@ -133,7 +136,8 @@ class Announce:
             return _again(
                 delivery, webhook, Result(state="pending", outcome="no_answer", error=str(error), alive=False)
             )
-        return _answered(delivery, webhook, answer)
+        excerpt = _without(_secrets_of(webhook, request), answer.excerpt)
+        return _answered(delivery, webhook, replace(answer, excerpt=excerpt))
 
     def _outbound(self, webhook: Webhook, delivery: Delivery) -> Outbound:
         tokens = tokens_of(orjson.loads(delivery.event.body)) if _has_tokens(webhook) else {}
@@ -271,6 +275,21 @@ def _signature(webhook: Webhook, event_id: str, now: float, body: bytes) -> dict
             return {webhook.signature_header.lower(): signature.body_only(secret, body)}
         case _:
             assert_never(webhook.signature)
+
+
+def _secrets_of(webhook: Webhook, request: Outbound) -> list[str]:
+    """What may be a secret of all that was sent, the longest first: a receiver may repeat it in its answer."""
+    sent = [value for name, value in request.headers.items() if name in map(str.lower, webhook.headers)]
+    sent += [urlsplit(request.url).query, *(value for _, value in parse_qsl(urlsplit(request.url).query))]
+    sent += [webhook.secret_key.get_secret_value()] if webhook.secret_key is not None else []
+    parts = {part for text in sent for part in (text, *text.split()) if len(part) >= SECRET_LENGTH}
+    return sorted(parts, key=len, reverse=True)
+
+
+def _without(secrets: Sequence[str], text: str) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
 
 
 def _answered(delivery: Delivery, webhook: Webhook, answer: Answer) -> Result:
