@@ -89,7 +89,7 @@ class Relay:
     @contextlib.asynccontextmanager
     async def opened(cls, settings: Settings, reload: Reload | None = None) -> AsyncIterator["Relay"]:
         """A relay on its store. `reload` reads the settings anew. Closes everything that it opened."""
-        _refuse_open_house(settings)
+        check(settings)
         vault = vault_of(settings)
         metrics = Metrics()
 
@@ -97,7 +97,6 @@ class Relay:
             metrics.group_size.observe(size)
             metrics.commit_seconds.observe(seconds)
 
-        check(settings)
         store = await open_store(settings.database.url.get_secret_value(), vault, observe=observe)
         try:
             relay = cls(settings, vault, store, metrics, reload)
@@ -325,10 +324,13 @@ class Relay:
             self.metrics.loop_lag.set(max(0.0, loop.time() - expected))
 
     async def _drain(self) -> None:
-        """Take nothing more, and let what is under way come to its record, for as long as the settings allow."""
+        """Take nothing more, and let what is under way come to its record and its event, for as long as the settings
+        allow."""
         self._draining = True
         logger.info("relay.stopping", within=self.settings.shutdown_timeout)
         loops = (self.work_loop, self.receive_loop, self.announce_loop)
+        self.work_loop.stop()
+        self.receive_loop.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.shutdown_timeout):
                 if self.broker is not None:
@@ -336,7 +338,6 @@ class Relay:
                 await self.server.stop()
                 for loop in loops:
                     loop.stop()
-                for loop in loops:
                     await loop.drain()
         unfinished = sum(loop.active for loop in loops)
         for loop in loops:
@@ -368,6 +369,7 @@ async def serve(settings: Settings, reload: Reload | None = None) -> None:
 
 def check(settings: Settings) -> None:
     """Whether relay can be made of these settings, before anything is opened. Raises SettingsError."""
+    _refuse_open_house(settings)
     accounts = accounts_of(settings)
     policy_of(settings)
     strangers = [name for token in settings.tokens for name in token.connections or () if name not in accounts]
@@ -456,7 +458,7 @@ def vault_of(settings: Settings) -> Vault:
         logger.info("key.made" if made else "key.read", file=file)
         return Vault(ring)
     except KeyRefused as error:
-        raise SettingsError(f"{'RELAY_SECRET_KEY' if settings.secret_key else file}: {error}") from None
+        raise SettingsError(f"{'RELAY_SECRET_KEY' if settings.secret_key is not None else file}: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise SettingsError(f"database.url: the key {file} can be neither read nor made: {why}") from None

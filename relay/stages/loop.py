@@ -141,7 +141,8 @@ class Loop(Generic[R]):
             await asyncio.wait(self._tasks)
 
     async def abandon(self) -> None:
-        """Break off every act under way, as a crash would: what it was about comes again."""
+        """Stop, and break off every act under way, as a crash would: what it was about comes again."""
+        self.stop()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
