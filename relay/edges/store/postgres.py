@@ -38,6 +38,8 @@ READERS = 4
 CONNECT_TIMEOUT = 10.0
 STATEMENT_TIMEOUT = 30.0
 """Seconds for one statement, after which its connection counts as lost."""
+FROZEN_AFTER = 10.0
+"""Seconds of silence in the middle of a group after which the server gives up on a relay, and frees what it locked."""
 MIGRATION_TIMEOUT = 3600.0
 MIGRATION_LOCK = int.from_bytes(b"relay")
 REPLICA_LIFE = 15.0
@@ -45,8 +47,6 @@ REPLICA_LIFE = 15.0
 FORGOTTEN = 3600.0
 
 _WRITER_SETTINGS = {
-    # One group at a time holds its rows' locks, and whoever freezes in the middle of one loses them.
-    "idle_in_transaction_session_timeout": "10s",
     # Groups find their rows by index, in the order in which they are handed in, however small the tables still are or
     # were when the plan was made: what is locked in one order everywhere is never waited for in a circle.
     "plan_cache_mode": "force_generic_plan",
@@ -208,7 +208,8 @@ class PostgresStore(ScriptedStore):
 
     async def _connected(self) -> "Connection":
         if self._db is None or self._db.is_closed():
-            self._db = await connected(self._url, STATEMENT_TIMEOUT, _WRITER_SETTINGS)
+            patience = {"idle_in_transaction_session_timeout": f"{FROZEN_AFTER * 1000:.0f}"}
+            self._db = await connected(self._url, STATEMENT_TIMEOUT, _WRITER_SETTINGS | patience)
         return self._db
 
     def _drop(self, db: "Connection") -> None:

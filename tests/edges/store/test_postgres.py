@@ -126,28 +126,49 @@ async def test_who_slept_through_his_lease_records_nothing(postgres: PostgresEng
     assert isinstance(await awake.record(moved(current)), Recorded)
 
 
+class Pause:
+    """Holds a store up where it has just run this query, once, until told to go on."""
+
+    def __init__(self, store: PostgresStore, query: str) -> None:
+        self.reached = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self._fetch = store._fetch
+        self._query = query
+        store._fetch = self._held_up  # type: ignore[method-assign]
+
+    async def _held_up(self, db: Any, run: Run) -> Any:
+        found = await self._fetch(db, run)
+        if run.query == self._query and not self.reached.is_set():
+            self.reached.set()
+            await self.go_on.wait()
+        return found
+
+
+async def crossed(
+    postgres: PostgresEngine, pause: Pause, first: Awaitable[Any], second: Awaitable[Any]
+) -> tuple[Any, Any]:
+    """The outcomes of the first, which is held up in its middle, and the second, which then runs as far as it can."""
+    one = asyncio.ensure_future(first)
+    await pause.reached.wait()
+    two = asyncio.ensure_future(second)
+    while not two.done() and not await postgres.ask("SELECT 1 FROM pg_locks WHERE NOT granted"):
+        await asyncio.sleep(0)
+    pause.go_on.set()
+    return await one, await two
+
+
 async def test_who_freezes_in_a_transaction_holds_nobody_up(
     postgres: PostgresEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server takes back what a relay that fell asleep in the middle of a group had locked; its group is stale."""
-    monkeypatch.setitem(engine_room._WRITER_SETTINGS, "idle_in_transaction_session_timeout", "50ms")
+    monkeypatch.setattr(engine_room, "FROZEN_AFTER", 0.05)
     frozen, awake = await postgres.open(), await postgres.open()
     job = await accepted(frozen)
-    asleep, wake = asyncio.Event(), asyncio.Event()
-    fetch = frozen._fetch
-
-    async def sleepy(db: Any, run: Run) -> Any:
-        found = await fetch(db, run)
-        if run.query == "move_jobs":
-            asleep.set()
-            await wake.wait()
-        return found
-
-    monkeypatch.setattr(frozen, "_fetch", sleepy)
+    asleep = Pause(frozen, "move_jobs")
     late = asyncio.create_task(frozen.record(moved(job, polls=1)))
-    await asleep.wait()
+    await asleep.reached.wait()
     now = await record(awake, moved(job, polls=2))
-    wake.set()
+    asleep.go_on.set()
 
     assert await late == Stale(job=now)
 
@@ -178,43 +199,51 @@ async def test_one_end_at_two_relays_is_one_event(pair: tuple[Store, Store]) -> 
         assert [one.id for one in await all_deliveries(pair[0], job_id=job.id)] == [f"{winner}-{number}"]
 
 
-async def test_a_repeat_at_one_relay_and_the_end_at_another(pair: tuple[Store, Store]) -> None:
+async def test_a_repeat_at_one_relay_and_the_end_at_another(
+    postgres: PostgresEngine, pair: tuple[PostgresStore, PostgresStore]
+) -> None:
     """A repeat's reply queue gets the event however its request and the job's end cross."""
-    for number in range(ROUNDS):
-        job = await accepted(pair[0], f"request {number}")
-        await asyncio.gather(
-            pair[0].accept(new(f"request {number}", reply=Reply(queue="late"))), pair[1].record(ended(job))
-        )
+    one, other = pair
+    for number, (first, query) in enumerate([(one, "events_of_jobs"), (other, "replies_of_jobs")]):
+        job = await accepted(one, f"request {number}")
+        repeat = one.accept(new(f"request {number}", reply=Reply(queue="late")))
+        end = other.record(ended(job))
+        acts = (repeat, end) if first is one else (end, repeat)
+        await crossed(postgres, Pause(first, query), *acts)
 
-        assert [one.host for one in await all_deliveries(pair[0], job_id=job.id)] == ["late"]
+        assert [it.host for it in await all_deliveries(one, job_id=job.id)] == ["late"]
 
 
-async def test_a_callback_at_one_relay_and_the_submits_answer_at_another(pair: tuple[Store, Store]) -> None:
+async def test_a_callback_at_one_relay_and_the_submits_answer_at_another(
+    postgres: PostgresEngine, pair: tuple[PostgresStore, PostgresStore]
+) -> None:
     """A callback that is put off until the submit is answered is due then, however the two cross."""
-    for number in range(ROUNDS):
-        job = await record(pair[0], moved(await accepted(pair[0], connection=f"c {number}"), State.SUBMITTING))
-        await pair[0].record(callback(job))
-        (stored,) = (await claim(pair[0], "receive")).callbacks
-        await asyncio.gather(
-            pair[0].record(CallbackPostponed(callback=stored, delay=1e6)), pair[1].record(moved(job, State.RUNNING))
-        )
+    one, other = pair
+    for first, query in ((one, "postpone_callbacks"), (other, "wake_callbacks")):
+        job = await record(one, moved(await accepted(one), State.SUBMITTING))
+        await one.record(callback(job))
+        (stored,) = (await claim(one, "receive")).callbacks
+        postponed = one.record(CallbackPostponed(callback=stored, delay=1e6))
+        answered = other.record(moved(job, State.RUNNING))
+        acts = (postponed, answered) if first is one else (answered, postponed)
+        await crossed(postgres, Pause(first, query), *acts)
 
-        assert [one.id for one in (await claim(pair[0], "receive", lease=1e6)).callbacks] == [stored.id]
+        assert [it.id for it in (await claim(one, "receive", lease=1e6)).callbacks] == [stored.id]
 
 
 async def test_groups_of_several_relays_get_along(postgres: PostgresEngine) -> None:
     """Relays that write the same rows in large groups, each asked in an order of its own, wait, but in no circle."""
     pair = await postgres.open(patience=0.0), await postgres.open(patience=0.0)
-    jobs = [await accepted(pair[0]) for _ in range(60)]
+    jobs = await asyncio.gather(*(accepted(pair[0]) for _ in range(300)))
 
-    for _ in range(5):
+    for _ in range(4):
         steps = [moved(job, polls=job.polls + 1) for job in jobs]
         outcomes = await asyncio.gather(
             *map(pair[0].record, steps), *map(pair[1].record, reversed(steps)), claim(pair[0]), claim(pair[1])
         )
         won = [outcome.job for outcome in outcomes if isinstance(outcome, Recorded) and outcome.job]
         assert sorted(job.id for job in won) == sorted(job.id for job in jobs)
-        jobs = [job for job in [await pair[0].job(job.id) for job in jobs] if job is not None]
+        jobs = [job for job in await asyncio.gather(*(pair[0].job(job.id) for job in jobs)) if job is not None]
 
 
 async def test_relays_know_how_many_they_are(postgres: PostgresEngine) -> None:
@@ -393,6 +422,27 @@ async def test_a_commit_whose_answer_is_lost_counts_once(postgres: PostgresEngin
         await store.close()
 
     assert (broken, type(outcome), len(lines)) == (1, Recorded, 1)
+
+
+async def test_a_read_whose_line_breaks_is_asked_again(postgres: PostgresEngine) -> None:
+    """Who reads does not notice a connection that turns out to be dead."""
+    store = await postgres.open()
+    job = await record(store, moved(await accepted(store)))
+    broken = 0
+
+    def lose(data: bytes) -> str | None:
+        nonlocal broken
+        if b"FROM history" not in data or broken:
+            return None
+        broken += 1
+        return "before"
+
+    async with line(postgres.url, lose) as url:
+        store = await PostgresStore.open(url, postgres.vault)
+        lines = await store.history(job.id)
+        await store.close()
+
+    assert (broken, len(lines)) == (1, 1)
 
 
 async def test_an_unknown_end_of_a_commit_is_told_as_such(postgres: PostgresEngine) -> None:
