@@ -488,7 +488,8 @@ def tls_context(amqp: Amqp) -> ssl.SSLContext | None:
         if tls.cert_file:
             context.load_cert_chain(tls.cert_file, tls.key_file)
     except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"amqp.tls: {error}") from error
+        why = error.strerror or error
+        raise SettingsError(f"amqp.tls: caFile, certFile or keyFile cannot be used: {why}") from error
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

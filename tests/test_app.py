@@ -149,7 +149,7 @@ BAD: Mapping[str, tuple[Mapping[str, Any], str]] = {
     ),
     "no certificate of the broker's": (
         {"amqp": {"url": "amqps://h", "tls": {"caFile": "/nowhere.pem"}}},
-        "amqp.tls: [Errno 2] No such file or directory",
+        "amqp.tls: caFile, certFile or keyFile cannot be used: No such file or directory",
     ),
     "PostgreSQL without a key": (
         {"database": {"url": "postgresql://u:p@127.0.0.1:1/x"}},

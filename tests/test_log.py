@@ -216,7 +216,7 @@ def test_libraries_join_in_from_warning_up(lines: Any) -> None:
 def test_a_librarys_secret_is_hidden_too(lines: Any) -> None:
     """Its messages pass the same redaction."""
     log.configure("info", "json")
-    logging.getLogger("aio_pika.x").error("cannot connect to amqp://u:%s@h", CANARY)
+    logging.getLogger("some.library").error("cannot connect to amqp://u:%s@h", CANARY)
     (line,) = lines()
 
     assert "cannot connect to amqp://***@h" == line["message"]

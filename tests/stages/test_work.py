@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 
 from relay import failpoints
-from relay.core.facts import Fact, Ref, Submitted, Succeeded
+from relay.core.facts import Fact, Ref, Refused, Submitted, Succeeded
 from relay.core.flow import Flow, Request
-from relay.core.job import ErrorCode, Job, State
+from relay.core.job import ErrorCode, Job, JobError, State
 from relay.core.lifecycle import LAPSES_ALLOWED
 from relay.core.vendor import CallbackAddress, Connection
 from relay.simulators.faults import Fault
@@ -321,6 +321,18 @@ async def test_a_late_fact_does_not_take_anothers_lease(bench: Bench) -> None:
 
     assert await bench.recorder.learn(begun, fact, "response") is None
     assert before == await bench.now(job)
+
+
+async def test_a_fact_that_changes_nothing_gives_the_lease_back(bench: Bench) -> None:
+    """A running job whose look ended in nothing of use is looked at again soon, and not only when the lease lapses."""
+    job = await run(bench)
+    bench.clock.tick(5)
+    (claimed,) = (await bench.claim("work")).jobs
+    error = JobError(code=ErrorCode.VENDOR_REJECTED, message="no")
+
+    assert await bench.recorder.learn(claimed, Refused(error=error), "poll") is None
+    bench.clock.tick(5)
+    assert [job.id] == [each.id for each in (await bench.claim("work")).jobs]
 
 
 async def test_a_fact_of_a_job_that_is_gone_is_dropped(bench: Bench) -> None:
