@@ -238,7 +238,8 @@ def _still_running(scene: _Scene, fact: facts.StillRunning) -> Step:
         waiting_for=_working(scene.job, fact.status),
     )
     detail = {"vendorStatus": fact.status, "progress": fact.progress, "note": fact.note}
-    news = fact.note is not None or fact.status != scene.job.vendor_status
+    # What is remarkable about a word is told with its first sighting: the history must not grow with every look.
+    news = fact.status != scene.job.vendor_status or (fact.note is not None and not scene.job.polls)
     return Step(job=job, delay=_poll_delay(job), what="job.running" if news else None, detail=_known(detail))
 
 

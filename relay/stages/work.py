@@ -137,7 +137,8 @@ class Work:
         self._metrics.act_seconds.labels(account.connection.name, act).observe(seconds)
         if isinstance(fact, facts.StillRunning) and fact.note is not None:
             self._metrics.unknown_status.labels(account.vendor.name).inc()
-            log.warning("vendor.unknown_status", **log_context(job), status=fact.status, note=fact.note)
+            write = log.debug if job.polls and fact.status == job.vendor_status else log.warning
+            write("vendor.unknown_status", **log_context(job), status=fact.status, note=fact.note)
         log.debug("vendor.asked", **log_context(job), act=act, fact=word, seconds=round(seconds, 4))
 
     async def _wait_for_connection(self, job: Job) -> None:

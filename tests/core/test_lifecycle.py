@@ -632,13 +632,15 @@ def test_who_waits_for_a_callback_says_so() -> None:
 
 @given(words)
 def test_an_unknown_word_never_ends_a_job(word: str) -> None:
-    """A word that relay does not know leaves the job running, and the history notes it every time."""
+    """A word that relay does not know leaves the job running, and the history notes it once."""
     fact = facts.StillRunning(status=word, note="relay does not know this word")
     job = a_job(State.RUNNING, vendor_status=word)
     step = after(job, fact)
+    again = after(step.job, fact)
 
     assert (State.RUNNING, "job.running") == (step.job.state, step.what)
     assert "relay does not know this word" == step.detail["note"]
+    assert (State.RUNNING, None) == (again.job.state, again.what)
 
 
 @given(any_rules, any_spec, st.lists(st.builds(facts.PollFailed, error=st.just(an_error())), min_size=1, max_size=40))
