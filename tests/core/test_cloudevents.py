@@ -121,6 +121,10 @@ def test_a_message_carries_the_trace_of_an_event_without_one(headers: dict[str, 
     assert TRACE == unwrap(BODY, None, None, {**headers, "traceparent": TRACE}).traceparent
     event = json.dumps({"specversion": "1.0", "data": {}}).encode()
     assert TRACE == unwrap(event, STRUCTURED, None, {"traceparent": TRACE}).traceparent
+    own = TRACE.replace("-01", "-00")
+    assert own == unwrap(BODY, None, None, {**headers, "ce-traceparent": own, "traceparent": TRACE}).traceparent
+    event = json.dumps({"specversion": "1.0", "data": {}, "traceparent": own}).encode()
+    assert own == unwrap(event, STRUCTURED, None, {"traceparent": TRACE}).traceparent
 
 
 @pytest.mark.parametrize("version", ["0.3", "2.0", ""])

@@ -514,12 +514,13 @@ async def test_failed_polls_close_the_connection_and_a_good_one_reopens_it(
 
 
 async def test_a_probe_that_tells_nothing_lets_another_go(bench: Bench, vendor: TrifactaSimulator) -> None:
-    """A probe that ends without asking the vendor gives its place back."""
+    """A probe that ends without asking the vendor gives its place back, and opens nothing."""
     vendor.faults.add(Fault(on="submit", harm="lost"))
     await run(bench)
     target = await bench.job({**POLLED, "notBefore": "2999-01-01T00:00:00Z"})
     await bench.job({"operation": "cancel", "target": {"jobId": target.id}})
-    await bench.job(of_recipe(2))
+    for recipe in (2, 3, 4):
+        await bench.job(of_recipe(recipe))
     bench.clock.tick(1.1)
     assert 1 == await bench.turn(), "the cancel asks nobody"
 
