@@ -40,7 +40,7 @@ def objection(headers: Mapping[str, str]) -> str | None:
 async def read_to(cap: int, response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     """The decompressed body's first `cap` bytes, and whether that is all of it; leaves what comes after unread."""
     body = bytearray()
-    async for chunk in response.content.iter_chunked(65536):
+    while chunk := await response.content.readany():
         body += chunk
         if len(body) > cap:
             response.close()
