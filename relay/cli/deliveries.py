@@ -67,11 +67,11 @@ def show(
             ("delivery", found["id"]),
             ("job", found["jobId"]),
             ("event", f"{found['event']} {found['eventId']}"),
-            ("target", f"{found['kind']} {found['target']} {found['name'] or ''}".strip()),
+            ("target", f"{found['kind']} {output.target(found)}"),
             ("state", found["state"]),
             ("reason", found["reason"]),
             ("created", f"{found['createdAt']} ({output.ago(found['createdAt'])})"),
-            ("next attempt", output.ago(found["nextAttemptAt"])),
+            ("next attempt", output.due(found["nextAttemptAt"])),
             ("finished", found["finishedAt"] and f"{found['finishedAt']} ({output.ago(found['finishedAt'])})"),
         ]
     )
@@ -97,11 +97,11 @@ def _line(row: Row) -> tuple[str | None, ...]:
         row["id"],
         row["jobId"],
         row["event"],
-        row["target"],
+        output.target(row),
         row["state"],
         str(row["attemptCount"]),
         output.ago(row["createdAt"]),
-        output.ago(row["nextAttemptAt"]),
+        output.due(row["nextAttemptAt"]),
         row["reason"],
     )
 

@@ -127,11 +127,13 @@ def until_ended(client: Client, job: Row) -> Row:
 
 def tell_story(job: Row, deliveries: list[Row]) -> None:
     """A job as one reads it: what, how it stands, why, what happened, who was told."""
+    target = job["target"]
     output.fields(
         [
             ("job", job["jobId"]),
             ("request", job["requestId"]),
             ("asked", f"{job['operation']} at {job['connection'] or 'no connection'} ({job['vendor'] or 'unknown'})"),
+            ("target", target and (target["jobId"] or f"the job of request {target['requestId']}")),
             ("state", job["state"]),
             ("waiting for", job["waitingFor"]),
             ("vendor job", ", ".join(job["vendorJobIds"])),
@@ -143,6 +145,7 @@ def tell_story(job: Row, deliveries: list[Row]) -> None:
             ("deadline", None if job["finishedAt"] else f"{job['deadlineAt']} ({output.ago(job['deadlineAt'])})"),
             ("learned by", job["completedBy"]),
             ("error", job["error"] and f"{job['error']['code']}: {job['error']['message']}"),
+            ("vendor cancel", job["vendorCancel"]),
             ("metadata", job["metadata"]),
             ("parameters", job["parameters"]),
             ("result", _excerpt(job)),
@@ -183,10 +186,10 @@ def _line(job: Row) -> tuple[str | None, ...]:
 def _delivery(row: Row) -> tuple[str | None, ...]:
     return (
         row["id"],
-        row["target"],
+        output.target(row),
         row["state"],
         str(row["attemptCount"]),
-        output.ago(row["nextAttemptAt"]),
+        output.due(row["nextAttemptAt"]),
         row["reason"],
     )
 

@@ -4,7 +4,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -104,6 +104,18 @@ def ago(time: str | None) -> str:
         return ""
     seconds = (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
     return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
+
+
+def due(time: str | None) -> str:
+    """When something is tried next, as seen from now: what waits for a place or for the broker is due already."""
+    if time is None:
+        return ""
+    return "now" if datetime.fromisoformat(time) <= datetime.now(UTC) else ago(time)
+
+
+def target(delivery: Mapping[str, Any]) -> str:
+    """Where a delivery goes: its host or queue, and the name that the request gave it."""
+    return f"{delivery['target']} ({delivery['name']})" if delivery["name"] else str(delivery["target"])
 
 
 def between(start: str | None, end: str | None) -> str:

@@ -15,9 +15,7 @@ WAIT = 30
 
 
 def submit(
-    file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="A request as JSON; - for standard input.")
-    ] = None,
+    file: Annotated[str | None, typer.Argument(metavar="FILE", help="A request as JSON; - for standard input.")] = None,
     connection: Annotated[str | None, typer.Option(help="The connection to ask.")] = None,
     operation: Annotated[str | None, typer.Option(help="What to do there; without it: run.")] = None,
     parameter: Annotated[

@@ -54,12 +54,13 @@ async def test_a_refused_request_is_told_line_by_line(cli: Cli) -> None:
 
 async def test_show_tells_the_whole_story(cli: Cli) -> None:
     """One job is shown, by its id or its request id, with its history and what it waits for."""
-    hook = {"url": "http://127.0.0.1:1/x"}
+    hook = {"name": "slack", "url": "http://127.0.0.1:1/x"}
     request = {"requestId": "a", "connection": "tri", "parameters": {"wrangledDataset": {"id": 7}}, "webhooks": [hook]}
     submitted = await cli("submit", "-", "--wait", "--json", stdin=json.dumps(request))
     by_name, by_id = await cli("jobs", "show", "a"), await cli("jobs", "show", submitted.json["jobId"], "--json")
 
-    assert [True] * 4 == [word in by_name.out for word in ("job.submitted", "succeeded", "127.0.0.1:1", "Deliveries")]
+    for word in ("job.submitted", "succeeded", "Deliveries", "127.0.0.1:1 (slack)"):
+        assert word in by_name.out
     assert ("a", "127.0.0.1:1") == (by_id.json["requestId"], by_id.json["deliveries"][0]["target"])
 
 
@@ -75,12 +76,13 @@ async def test_jobs_are_listed_aligned_or_as_json(cli: Cli) -> None:
 
 
 async def test_cancel_and_watch(cli: Cli) -> None:
-    """A job is canceled by name, and watching it tells its history to the end."""
-    await cli("submit", *ENDLESS, "--request-id", "a")
+    """A job is canceled by name, which the cancel shows, and watching it tells its history to the end."""
+    asked = await cli("submit", *ENDLESS, "--request-id", "a", "--json")
     canceled = await cli("jobs", "cancel", "a", "--wait")
     watched = await cli("jobs", "watch", "a")
 
     assert (0, 1) == (canceled.code, watched.code)
+    assert ["target", asked.json["jobId"]] in [line.split() for line in canceled.out.splitlines()]
     assert ("job.submitting", "job.canceled") == (watched.out.split()[1], watched.out.splitlines()[-1].split()[1])
 
 
