@@ -58,7 +58,7 @@ class ErrorCode(StrEnum):
 
 
 ADVICE: Mapping[ErrorCode, str] = {
-    ErrorCode.INVALID_REQUEST: "Correct the field that the error's path names, then send it under a new id.",
+    ErrorCode.INVALID_REQUEST: "Correct the field that the error's path names and send it again: its id is still free.",
     ErrorCode.UNKNOWN_CONNECTION: "Name a configured connection (GET /v1/connections), or add it.",
     ErrorCode.UNSUPPORTED_OPERATION: "Ask for one of the operations that the error lists.",
     ErrorCode.FORBIDDEN_OPERATION: "Ask the operator to add it to the connection's `operations`.",
