@@ -76,6 +76,7 @@ class PostgresStore(ScriptedStore):
         self._queries = Queries("postgres.sql")
         self._writer = Writer(self._transact, observe)
         self._id = secrets.token_hex(8)
+        self._known = False
         self._db: Connection | None = None
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
@@ -96,9 +97,11 @@ class PostgresStore(ScriptedStore):
         may help.
         """
         store = cls(url, vault, clock, observe, patience)
-        await migrate(url)
         try:
-            with faults_told(store._place):
+            with _refusals_told(store._place):
+                db = await store._connected()
+                await _check_server(db, store._place)
+                await _take_missing(db, store._place)
                 store._pool = await asyncpg.create_pool(
                     url,
                     min_size=0,
@@ -108,7 +111,6 @@ class PostgresStore(ScriptedStore):
                     timeout=CONNECT_TIMEOUT,
                     server_settings={"application_name": "relay"},
                 )
-                await store._connected()
         except BaseException:
             await store._let_go()
             raise
@@ -116,11 +118,13 @@ class PostgresStore(ScriptedStore):
 
     async def close(self) -> None:
         await self._writer.close()
-        with suppress(StoreUnavailable, StoreBroken):
-            await self._read(lambda _: _left(self._id))
+        if self._known:
+            with suppress(StoreUnavailable, StoreBroken):
+                await self._read(lambda _: _left(self._id))
         await self._let_go()
 
     async def replicas(self) -> int:
+        self._known = True
         return await self._read(lambda now: _counted(self._id, now))
 
     # --- writing ---
@@ -209,7 +213,7 @@ class PostgresStore(ScriptedStore):
     async def _connected(self) -> "Connection":
         if self._db is None or self._db.is_closed():
             patience = {"idle_in_transaction_session_timeout": f"{FROZEN_AFTER * 1000:.0f}"}
-            self._db = await connected(self._url, STATEMENT_TIMEOUT, _WRITER_SETTINGS | patience)
+            self._db = await connected(self._url, _WRITER_SETTINGS | patience)
         return self._db
 
     def _drop(self, db: "Connection") -> None:
@@ -321,12 +325,12 @@ def place_of(url: str) -> str:
     return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-async def connected(url: str, statement_timeout: float, settings: dict[str, str] | None = None) -> "Connection":
+async def connected(url: str, settings: dict[str, str] | None = None) -> "Connection":
     """A connection to a server that takes writes, where what is committed is durable."""
     db: Connection = await asyncpg.connect(
         url,
         timeout=CONNECT_TIMEOUT,
-        command_timeout=statement_timeout,
+        command_timeout=STATEMENT_TIMEOUT,
         statement_cache_size=256,
         max_cached_statement_lifetime=0,
         target_session_attrs=SessionAttribute.read_write,
@@ -405,33 +409,42 @@ def migrations() -> Sequence[Migration]:
 async def migrate(url: str) -> Sequence[str]:
     """Bring the database up to date; the names of the migrations that it took.
 
-    All in one transaction, under a lock: a process that dies in the middle leaves none, and of several at once one
-    does it while the others wait. Raises CannotOpen, or StoreUnavailable where trying again may help.
+    Raises CannotOpen, or StoreUnavailable where trying again may help.
     """
-    async with _visited(url) as (db, place), db.transaction():
-        await db.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
+    async with _visited(url) as (db, place):
+        return await _take_missing(db, place)
+
+
+async def look_at(url: str) -> str:
+    """What is there, in words, changing nothing. Raises CannotOpen, or StoreUnavailable."""
+    async with _visited(url) as (db, place):
+        new = await _missing(db, place)
+        version = db.get_server_version()
+    told = f"{place}, PostgreSQL {version.major}.{version.minor}"
+    return f"{told}; its tables are made or changed at start" if new else told
+
+
+async def _take_missing(db: "Connection", place: str) -> Sequence[str]:
+    """All in one transaction, under a lock: a process that dies in the middle leaves none, and of several at once one
+    does it while the others wait."""
+    if not await _missing(db, place):
+        return []
+    async with db.transaction():
+        await db.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK, timeout=MIGRATION_TIMEOUT)
         await db.execute(
             "CREATE TABLE IF NOT EXISTS migration "
             "(number integer PRIMARY KEY, name text, at timestamptz DEFAULT clock_timestamp())"
         )
         new = await _missing(db, place)
         for number, name, text in new:
-            await db.execute(text)
+            await db.execute(text, timeout=MIGRATION_TIMEOUT)
             await db.execute("INSERT INTO migration (number, name) VALUES ($1, $2)", number, name)
     return [name for _, name, _ in new]
 
 
-async def look_at(url: str) -> str:
-    """What is there, in words, changing nothing. Raises CannotOpen, or StoreUnavailable."""
-    async with _visited(url) as (db, place):
-        made = await db.fetchval("SELECT to_regclass('migration') IS NOT NULL")
-        new = await _missing(db, place) if made else migrations()
-        version = db.get_server_version()
-    told = f"{place}, PostgreSQL {version.major}.{version.minor}"
-    return f"{told}; its tables are made or changed at start" if new else told
-
-
 async def _missing(db: "Connection", place: str) -> Sequence[Migration]:
+    if await db.fetchval("SELECT to_regclass('migration') IS NULL"):
+        return migrations()
     return missing(migrations(), await db.fetchval("SELECT coalesce(max(number), 0) FROM migration"), place)
 
 
@@ -439,19 +452,26 @@ async def _missing(db: "Connection", place: str) -> Sequence[Migration]:
 async def _visited(url: str) -> AsyncIterator[tuple["Connection", str]]:
     """A connection to a server that relay can use. Raises CannotOpen, or StoreUnavailable."""
     place = place_of(url)
+    with _refusals_told(place):
+        db = await connected(url)
+        try:
+            await _check_server(db, place)
+            yield db, place
+        finally:
+            await db.close(timeout=CONNECT_TIMEOUT)
+
+
+@contextmanager
+def _refusals_told(place: str) -> Iterator[None]:
+    """What the operator must mend first, beside the faults of any day."""
     with faults_told(place):
         try:
-            db = await connected(url, MIGRATION_TIMEOUT)
-            try:
-                await _check_server(db, place)
-                yield db, place
-            finally:
-                await db.close(timeout=CONNECT_TIMEOUT)
-        except (asyncpg.PostgresError, ValueError) as error:
-            if _state(error) in _REFUSED:
-                raise CannotOpen(f"{place}: {error}: check database.url, and what that user may do") from error
-            if isinstance(error, asyncpg.PostgresError):
+            yield
+        except asyncpg.PostgresError as error:
+            if _state(error) not in _REFUSED:
                 raise
+            raise CannotOpen(f"{place}: {error}: check database.url, and what that user may do") from error
+        except ValueError as error:
             raise CannotOpen(f"{place}: {error}: check the options in database.url") from error
 
 

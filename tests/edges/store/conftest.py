@@ -96,8 +96,7 @@ class PostgresEngine:
         store = await PostgresStore.open(self.url, self.vault, **{"clock": lambda: self.now, **given})
         self._stores.append(store)
         if not self._empty:
-            tables = await self.ask(TABLES)
-            await self.do(";".join(f"DELETE FROM {table}" for (table,) in tables))
+            await self.do(EMPTY)
             self._empty = True
         return store
 
@@ -136,6 +135,11 @@ class PostgresEngine:
 
 
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'migration'"
+
+EMPTY = f"""
+    DO $$ DECLARE each text; BEGIN
+        FOR each IN {TABLES} LOOP EXECUTE format('DELETE FROM %I', each); END LOOP;
+    END $$"""
 
 MakeEngine: TypeAlias = Callable[[Path], Engine]
 
