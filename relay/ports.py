@@ -423,7 +423,7 @@ class Store(Protocol):
         batches. The number of rows done; call again until 0."""
 
     async def ping(self) -> None:
-        """Raise StoreUnavailable unless the store answers."""
+        """Raise StoreUnavailable unless the store answers, and takes writes."""
 
 
 class Vault(Protocol):

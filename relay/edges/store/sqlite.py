@@ -96,6 +96,13 @@ class SqliteStore(ScriptedStore):
             await asyncio.wait([self._checkpoints])
         await self._let_go()
 
+    async def ping(self) -> None:
+        # Reading goes on while the disk is full or another program has the lock: after a write that failed only
+        # another one tells.
+        await super().ping()
+        if self._writer.failing:
+            await self._in_writer(self._touch)
+
     # --- running scripts ---
 
     async def replicas(self) -> int:
@@ -115,6 +122,11 @@ class SqliteStore(ScriptedStore):
         self._unchecked = True
         failpoints.hit("store.after_commit")
         return outcomes
+
+    def _touch(self) -> None:
+        """Write something that changes nothing."""
+        with self._faults_told(), transaction(self._db):
+            self._db.execute(self._queries.sql(Run("touch")))
 
     async def _read(self, ask: Ask[T]) -> T:
         if self._writer.broken is not None:

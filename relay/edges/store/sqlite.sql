@@ -451,6 +451,10 @@ SELECT min(created_at) FROM delivery WHERE state = 'pending';
 -- name: ping
 SELECT 1;
 
+-- name: touch
+-- Writes a page with what it holds already: an UPDATE to the same would write nothing.
+PRAGMA user_version = 0;
+
 -- name: ended_jobs
 -- Jobs that ended long ago and have told it to everybody.
 SELECT j.key FROM job AS j

@@ -57,6 +57,12 @@ class Writer:
         self._running: asyncio.Task[None] | None = None
         self._closed = False
         self._broken: StoreBroken | None = None
+        self._failing = False
+
+    @property
+    def failing(self) -> bool:
+        """Whether the store did not take the last group."""
+        return self._failing
 
     @property
     def broken(self) -> StoreBroken | None:
@@ -112,6 +118,7 @@ class Writer:
         try:
             outcomes = await self._transact([waiting.write for waiting in group])
         except StoreUnavailable as error:
+            self._failing = True
             _fail(group, error)
         except StoreBroken as error:
             self.give_up(error)
@@ -119,6 +126,7 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to the write that caused it
             await self._without_the_bad_one(group, error)
         else:
+            self._failing = False
             if self._observe is not None:
                 self._observe(len(group), time.perf_counter() - begun)
             for waiting, outcome in zip(group, outcomes, strict=True):

@@ -108,7 +108,8 @@ async def test_a_foreign_lock_is_waited_for(sqlite: SqliteEngine) -> None:
 
 
 async def test_a_foreign_lock_that_stays_makes_the_store_unavailable(sqlite: SqliteEngine) -> None:
-    """After its patience the store says what is wrong, with nothing done; it recovers when the lock is gone."""
+    """After its patience the store says what is wrong, with nothing done, and says so to whoever asks how it is
+    until the lock is gone; then it goes on."""
     store = await sqlite.open(patience=0.01)
     job = await accepted(store, "before")
     foreign = locking(sqlite.path)
@@ -116,7 +117,10 @@ async def test_a_foreign_lock_that_stays_makes_the_store_unavailable(sqlite: Sql
     with pytest.raises(StoreUnavailable, match=rf"{sqlite.path}: another program locks it"):
         await store.accept(request)
     read_meanwhile = await store.job(job.id)
+    with pytest.raises(StoreUnavailable, match=rf"{sqlite.path}: another program locks it"):
+        await store.ping()
     foreign.execute("ROLLBACK")
+    await store.ping()
 
     assert read_meanwhile == job
     assert await store.job_by_request("during") is None
@@ -186,7 +190,10 @@ async def test_a_store_goes_on_when_the_disk_has_space_again(small_disk: Path) -
         request = new(parameters={"text": "x" * 400_000})
         with pytest.raises(StoreUnavailable):
             await store.accept(request)
+        with pytest.raises(StoreUnavailable, match="free some space"):
+            await store.ping()
         ballast.unlink()
+        await store.ping()
 
         assert isinstance(await store.accept(request), Accepted)
     finally:
