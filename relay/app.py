@@ -56,6 +56,8 @@ BEAT_EVERY = 5.0
 LAG_EVERY = 1.0
 GC_THRESHOLD = 50_000
 
+STORE_PATIENCE = 3.0
+"""Seconds in which the store must answer whoever asks whether relay is ready."""
 LONGEST_ANSWER = 10.0
 """Seconds that a request over HTTP may still take once relay stops."""
 
@@ -260,9 +262,12 @@ class Relay:
 
     async def _store_check(self) -> dict[str, str | None]:
         try:
-            await self.store.ping()
+            async with asyncio.timeout(STORE_PATIENCE):
+                await self.store.ping()
         except StoreUnavailable as error:
             return _check("down", str(error))
+        except TimeoutError:
+            return _check("down", f"no answer within {STORE_PATIENCE:g} s")
         return _check("ok")
 
     def _broker_checks(self) -> dict[str, dict[str, str | None]]:

@@ -55,7 +55,8 @@ async def as_problems(
         return _answer(wrong)
     except Refusal as refusal:
         return _answer(Wrong(refusal.status, refusal.code.value, str(refusal), refusal.complaints))
-    except StoreUnavailable:
+    except StoreUnavailable as error:
+        log.warning("store.unavailable", stage="http", route=_route(request), error=str(error))
         detail = "relay's store does not answer now: nothing was recorded, ask again"
         return _answer(Wrong(503, "store_unavailable", detail, headers={"Retry-After": str(RETRY_AFTER)}))
     except web.HTTPException as error:

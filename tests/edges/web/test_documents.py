@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
+from structlog.testing import capture_logs
 
 from relay.app import Relay
 from relay.edges.web import Server
 from relay.edges.web.application import ROUTES
 from relay.ports import StoreUnavailable
 from relay.vendors import VENDORS
+from tests.running import RECIPE, locked
 
 
 async def got(http: ClientSession, path: str) -> Any:
@@ -42,6 +44,21 @@ async def test_not_ready_while_the_store_is_away(relay: Relay) -> None:
     await server.stop()
 
     assert (503, 200, "gone") == (ready.status, alive.status, state["checks"]["store"]["reason"])
+
+
+async def test_not_ready_while_nothing_can_be_written(relay: Relay, http: ClientSession) -> None:
+    """A store that reads but takes no writes is down: /readyz and the log say why, and still tell of the rest."""
+    with capture_logs() as lines, locked(relay):
+        async with http.post("/v1/jobs", json={"connection": "tri", "parameters": RECIPE}):
+            pass
+        async with http.get("/readyz") as ready:
+            state = await ready.json(content_type=None)
+
+    reason = state["checks"]["store"]["reason"]
+    assert (503, "degraded", "down") == (ready.status, state["status"], state["checks"]["store"]["status"])
+    assert ["store", "broker", "topology", "consumer"] == list(state["checks"])
+    assert reason in [line["error"] for line in lines if line["event"] == "store.unavailable"]
+    assert "another program locks it" in reason
 
 
 async def test_every_reference_in_the_documents_leads_somewhere(http: ClientSession) -> None:
