@@ -6,7 +6,7 @@ Both ways are one: if the process dies, the lease lapses and the row is claimed 
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -31,6 +31,8 @@ R = TypeVar("R", bound=Row)
 
 LOOK = 0.25
 """Seconds between looks for what other replicas have left."""
+LEASE_MARGIN = 15.0
+"""Seconds for which a lease outlives its act's time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ class Capacity:
     @property
     def lease(self) -> float:
         """An act's time and a margin, so that a lease lapses only when its holder is gone."""
-        return self.act_timeout + 15.0
+        return self.act_timeout + LEASE_MARGIN
 
 
 class Loop(Generic[R]):
@@ -68,6 +70,8 @@ class Loop(Generic[R]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._wanted = False
+        """Whether a place was wanted in vain since the last look: then a free one is worth the next."""
         self._stopping = False
 
     def does(self, act: Callable[[R], Awaitable[None]]) -> None:
@@ -86,8 +90,8 @@ class Loop(Generic[R]):
 
     def reserve(self, lane: str) -> bool:
         """Take a place in the lane, if there is one, for a row that is about to be handed over (or `release`d)."""
-        full = self._taken.total() >= self.capacity.total or self._taken[lane] >= self._limit(lane)
-        if full or self._stopping:
+        if self._full(lane) or self._stopping:
+            self._wanted = True
             return False
         self._taken[lane] += 1
         return True
@@ -101,13 +105,12 @@ class Loop(Generic[R]):
         self._taken[lane] -= 1
         if not self._taken[lane]:
             del self._taken[lane]
-        self._wake.set()
+        if self._wanted:
+            self._wake.set()
 
     def hand(self, row: R) -> None:
         """Act on a row that is leased to this process and whose place is reserved."""
-        task = asyncio.create_task(self._turn(row), name=f"{self.stage}:{row.id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._start(self._turn(row), row)
 
     def wake(self) -> None:
         """Something became due: look now."""
@@ -151,6 +154,7 @@ class Loop(Generic[R]):
     async def _take_what_is_due(self) -> float:
         """Claim for the free places and start on each row; the seconds to wait until the next look."""
         free = self.capacity.total - self._taken.total()
+        self._wanted = any(map(self._full, self._taken))
         if free <= 0:
             return LOOK
         claimed = await self._claim(
@@ -166,10 +170,20 @@ class Loop(Generic[R]):
         rows = self._rows(claimed)
         for row in rows:
             self._taken[row.lane] += 1
-            self.hand(row)
+            self._start(self._claimed_turn(row), row)
         if claimed.next_due is None or len(rows) == free:
             return LOOK
         return min(LOOK, claimed.next_due)
+
+    def _start(self, turn: Coroutine[None, None, None], row: R) -> None:
+        task = asyncio.create_task(turn, name=f"{self.stage}:{row.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _claimed_turn(self, row: R) -> None:
+        """Where one was waiting there may be more: its lane may be on its way open, a few rows at a time."""
+        await self._turn(row)
+        self._wake.set()
 
     async def _turn(self, row: R) -> None:
         assert self._act is not None
@@ -183,6 +197,9 @@ class Loop(Generic[R]):
             log.exception("stage.act_failed", stage=self.stage, row=row.id)
         finally:
             self.release(row.lane)
+
+    def _full(self, lane: str) -> bool:
+        return self._taken.total() >= self.capacity.total or self._taken[lane] >= self._limit(lane)
 
     def _limit(self, lane: str) -> int:
         return self._lane_limits().get(lane, self.capacity.per_lane)

@@ -182,6 +182,8 @@ class Recorder:
             if isinstance(outcome, Recorded):
                 held = outcome.held
                 self._after(job, step, outcome)
+                if ending is not None and len(held) < len(ending.deliveries):
+                    self._announce.wake()
             return outcome
         finally:
             self._hand_over(held, reserved)
@@ -191,7 +193,6 @@ class Recorder:
         if outcome.callbacks:
             self._receive.wake()
         if step.job.state.terminal:
-            self._announce.wake()
             self._count_end(step.job)
         if step.what is not None:
             write = log.info if step.what in _MOST_LOGGED else log.debug
