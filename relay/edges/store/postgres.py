@@ -38,8 +38,9 @@ READERS = 4
 CONNECT_TIMEOUT = 10.0
 STATEMENT_TIMEOUT = 30.0
 """Seconds for one statement, after which its connection counts as lost."""
-FROZEN_AFTER = 10.0
-"""Seconds of silence in the middle of a group after which the server gives up on a relay, and frees what it locked."""
+FROZEN_AFTER = 5.0
+"""Seconds of silence in the middle of a group after which the server gives up on a relay, and frees what it locked; and
+for which a group waits for another's lock. Its clock is read at its start, so that waiting eats up its leases."""
 MIGRATION_TIMEOUT = 3600.0
 MIGRATION_LOCK = int.from_bytes(b"relay")
 REPLICA_LIFE = 15.0
@@ -109,6 +110,7 @@ class PostgresStore(ScriptedStore):
                     reset=_leave_as_it_is,
                     command_timeout=STATEMENT_TIMEOUT,
                     timeout=CONNECT_TIMEOUT,
+                    target_session_attrs=SessionAttribute.read_write,
                     server_settings={"application_name": "relay"},
                 )
         except BaseException:
@@ -122,6 +124,11 @@ class PostgresStore(ScriptedStore):
             with suppress(StoreUnavailable, StoreBroken):
                 await self._read(lambda _: _left(self._id))
         await self._let_go()
+
+    async def ping(self) -> None:
+        await super().ping()
+        if self._writer.failing:
+            await self.replicas()  # which writes: reading goes on where the disk is full
 
     async def replicas(self) -> int:
         self._known = True
@@ -212,8 +219,9 @@ class PostgresStore(ScriptedStore):
 
     async def _connected(self) -> "Connection":
         if self._db is None or self._db.is_closed():
-            patience = {"idle_in_transaction_session_timeout": f"{FROZEN_AFTER * 1000:.0f}"}
-            self._db = await connected(self._url, _WRITER_SETTINGS | patience)
+            limit = f"{FROZEN_AFTER * 1000:.0f}"
+            limits = {"idle_in_transaction_session_timeout": limit, "lock_timeout": limit}
+            self._db = await connected(self._url, _WRITER_SETTINGS | limits)
         return self._db
 
     def _drop(self, db: "Connection") -> None:
@@ -231,7 +239,9 @@ class PostgresStore(ScriptedStore):
             if not _may_pass(error):
                 with faults_told(self._place):
                     raise
-        # Connections that stood idle while the server was restarted are found out by using them.
+        # Connections that stood idle while the server was restarted, or became a standby, are found out by using them.
+        assert self._pool is not None
+        await self._pool.expire_connections()
         with faults_told(self._place):
             return await self._read_once(ask)
 
@@ -430,6 +440,7 @@ async def _take_missing(db: "Connection", place: str) -> Sequence[str]:
     if not await _missing(db, place):
         return []
     async with db.transaction():
+        await db.execute("SET LOCAL lock_timeout = 0")
         await db.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK, timeout=MIGRATION_TIMEOUT)
         await db.execute(
             "CREATE TABLE IF NOT EXISTS migration "

@@ -303,6 +303,7 @@ DIE = "PERFORM pg_terminate_backend(pg_backend_pid());"
     [
         pytest.param(failing("40P01"), False, id="deadlock"),
         pytest.param(failing("40001"), False, id="serialization"),
+        pytest.param(failing("55P03"), False, id="a lock that was not to be had"),
         pytest.param(failing("53100"), False, id="full disk"),
         pytest.param(failing("57014"), False, id="canceled"),
         pytest.param(failing("0A000"), False, id="a plan from before a migration"),
@@ -337,6 +338,48 @@ async def test_a_fault_that_stays_makes_the_store_unavailable(postgres: Postgres
 
     assert unchanged == job
     assert isinstance(await store.record(moved(job)), Recorded)
+
+
+@pytest.mark.usefixtures("mended")
+async def test_a_store_is_ready_only_while_it_takes_writes(postgres: PostgresEngine) -> None:
+    """After a write that failed the store does not call itself ready before another one would be taken."""
+    store = await postgres.open(patience=0.05)
+    job = await accepted(store)
+    await faulty(postgres, failing("53100"), times=1000)
+    await postgres.do("CREATE TRIGGER fault BEFORE INSERT ON replica FOR EACH ROW EXECUTE FUNCTION fault()")
+    await store.ping()
+    for ask in (lambda: store.record(moved(job)), store.ping):
+        with pytest.raises(StoreUnavailable):
+            await ask()
+    await postgres.do("DROP FUNCTION fault CASCADE")
+
+    await store.ping()
+    assert isinstance(await store.record(moved(job)), Recorded)
+
+
+async def test_a_server_that_takes_no_writes_is_away(postgres: PostgresEngine) -> None:
+    """One that has become another's standby is neither written to nor read from, until there is one that writes."""
+    store = await postgres.open(patience=0.05)
+    job = await accepted(store)
+    await store.ping()
+    name = URL(postgres.url).path[1:]
+    await postgres.do(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    try:
+        await postgres.ask(KILL_ALL)
+        for ask in (lambda: store.record(moved(job)), store.ping):
+            with pytest.raises(StoreUnavailable):
+                await ask()
+    finally:
+        await postgres.do(f"BEGIN READ WRITE; ALTER DATABASE {name} RESET ALL; COMMIT")
+
+    await store.ping()
+    assert isinstance(await store.record(moved(job)), Recorded)
+
+
+KILL_ALL = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'relay'"
+)
 
 
 @pytest.mark.usefixtures("mended")
@@ -501,10 +544,7 @@ async def test_writes_go_on_through_kills(postgres: PostgresEngine) -> None:
         while True:
             await moving.wait()
             moving.clear()
-            await postgres.ask(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'relay'"
-            )
+            await postgres.ask(KILL_ALL)
 
     killing = asyncio.create_task(kill())
     await asyncio.gather(*map(life, range(40)))
