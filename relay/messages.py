@@ -113,12 +113,17 @@ def _upper(value: JsonValue) -> JsonValue:
     return value.upper() if isinstance(value, str) else value
 
 
+Method: TypeAlias = Literal["POST", "PUT", "PATCH", "GET", "DELETE"]
+_ANY_CASE = "|".join("".join(f"[{letter}{letter.lower()}]" for letter in word) for word in get_args(Method))
+_AnyCase: TypeAlias = Annotated[str, Field(pattern=f"^({_ANY_CASE})$")]
+
+
 class Webhook(Message):
     """A URL that is told how this one job ended. The field names are those of the vendors' own webhooks."""
 
     name: str | None = Field(default=None, max_length=200)
     url: Annotated[str, Field(max_length=4096)]
-    method: Annotated[Literal["POST", "PUT", "PATCH", "GET", "DELETE"], BeforeValidator(_upper)] = "POST"
+    method: Annotated[Method, BeforeValidator(_upper, json_schema_input_type=_AnyCase)] = "POST"
     trigger_event: Literal["onJobSuccess", "onJobFailure", "onJobDone"] = "onJobDone"
     body: JsonValue = Field(default=None, description="Object or string with tokens; absent: the whole event.")
     headers: dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]] = Field(

@@ -1,6 +1,7 @@
 """The wire contract: what producers may say, how events look, and how a refusal is worded."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -326,3 +327,11 @@ def test_paths_are_json_paths(parts: tuple[str | int, ...], path: str) -> None:
     """As readers of JSON write them."""
     assert path == json_path(parts)
     assert "parameters" + ("." if path[:1] not in ("", "[") else "") + path == json_path(parts, "parameters")
+
+
+@pytest.mark.parametrize(("method", "taken"), [("post", True), ("Delete", True), ("GET", True), ("HEAD", False)])
+def test_the_schema_takes_methods_in_any_case(method: str, taken: bool) -> None:
+    """As relay itself does."""
+    schema = JobRequest.model_json_schema()["$defs"]["Webhook"]["properties"]["method"]
+
+    assert taken == bool(re.search(schema["pattern"], method))
