@@ -1,0 +1,66 @@
+"""Relays share the work and a vendor's limits."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.processes import Nursery
+from tests.faults.load import BY_POLL, BY_WEBHOOK, judged, mixed
+from tests.replicas.fleet import Fleet
+
+JOBS = 200
+RATE = 60
+SLOWLY = 0.02
+"""Seconds for each of the vendor's answers, so that requests meet there."""
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_each_does_its_share(size: int, amqp_url: str, hasty: Nursery, tmp_path: Path, empty_postgres_url: str) -> None:
+    """Of the jobs each relay ends its part, and the vendor is asked once for each thing."""
+    with Fleet(tmp_path, amqp_url, hasty, empty_postgres_url, size) as fleet:
+        fleet.start_all()
+        fleet.vendor.pace = SLOWLY
+        kinds = ({"completion": BY_POLL}, {"completion": BY_WEBHOOK})
+        for request in mixed(fleet, f"share-{size}", range(JOBS), kinds, replies=False):
+            fleet.publish(request)
+        judged(fleet)
+        done = fleet.counted("job.succeeded")
+
+        assert (JOBS, size) == (done.total(), len(done))
+        assert min(done.values()) >= JOBS / size / 3, done
+        assert JOBS == fleet.vendor.ledger.requests["submit"]
+        assert [] == fleet.vendor.crowded
+
+
+@pytest.fixture
+def pair(
+    request: pytest.FixtureRequest, amqp_url: str, hasty: Nursery, tmp_path: Path, empty_postgres_url: str
+) -> Iterator[Fleet]:
+    """Two relays that know of each other, with these settings of their connection."""
+    with Fleet(tmp_path, amqp_url, hasty, empty_postgres_url, 2, connection=request.param) as fleet:
+        fleet.start_all()
+        fleet.until_acquainted()
+        yield fleet
+
+
+@pytest.mark.parametrize("pair", [{"maxConcurrency": 4}], indirect=True)
+def test_requests_at_a_time(pair: Fleet) -> None:
+    """A connection's limit of requests at a time holds for all relays together, and together they use it."""
+    pair.vendor.pace = SLOWLY
+    for request in mixed(pair, "at-once", range(60), [{"completion": BY_POLL}], replies=False):
+        pair.publish(request)
+    judged(pair)
+
+    assert 2 < pair.vendor.most_requests <= 4
+
+
+@pytest.mark.parametrize("pair", [{"requestsPerSecond": RATE}], indirect=True)
+def test_requests_a_second(pair: Fleet) -> None:
+    """A connection's limit of requests a second holds for all relays together."""
+    for request in mixed(pair, "a-second", range(60), [{"completion": BY_POLL}], replies=False):
+        pair.publish(request)
+    judged(pair)
+    came = sorted(pair.vendor.arrivals)
+
+    assert len(came) / RATE * 0.75 <= came[-1] - came[0]
