@@ -17,7 +17,7 @@ from tests.e2e.history import PATIENCE, Letter, Notebook, Seen
 
 logging.getLogger("pika").setLevel(logging.CRITICAL)  # what goes wrong with the broker is meant to
 
-AGAIN = 0.05
+AGAIN = 0.1
 """Seconds between tries to reach a broker that is away."""
 DEAD_LETTERS = "dead letters"
 

@@ -2,7 +2,8 @@
 
     python -m tests.e2e.nursery FD
 
-It answers with the child's id and, when the child has ended, its exit code.
+With each come two file descriptors: the child's standard error, and a socket on which is told the child's id and, when
+it has ended, its exit code.
 """
 
 import asyncio
@@ -10,15 +11,25 @@ import ctypes
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import sys
 from functools import partial
+from typing import NoReturn, TypedDict
 
 from relay.app import serve
 from relay.settings import load
+from tests.faults.mutants import MUTANTS
 
 PR_SET_PDEATHSIG = 1
+
+
+class Word(TypedDict):
+    """What a child is to be."""
+
+    config: str
+    environment: dict[str, str]
 
 
 def end_with_parent() -> None:
@@ -26,35 +37,49 @@ def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def main(told: socket.socket) -> None:
-    """Fork for each word."""
+def main(words: socket.socket) -> None:
+    """Fork for each word, and tell of each child's end."""
     end_with_parent()
     gc.freeze()
+    children: dict[int, tuple[int, socket.socket]] = {}
     while True:
-        words, fds, _, _ = socket.recv_fds(told, 65536, 1)
-        if not words:
-            return
-        pid = os.fork()
-        if pid == 0:
+        ready, _, _ = select.select([words.fileno(), *children], [], [])
+        for pidfd in children.keys() & set(ready):
+            pid, told = children.pop(pidfd)
+            _, status = os.waitpid(pid, 0)
+            told.send(str(os.waitstatus_to_exitcode(status)).encode())
             told.close()
-            end_with_parent()
-            run(json.loads(words), fds[0])
-        os.close(fds[0])
-        told.send(str(pid).encode())
-        _, status = os.waitpid(pid, 0)
-        told.send(str(os.waitstatus_to_exitcode(status)).encode())
+            os.close(pidfd)
+        if words.fileno() in ready:
+            word, fds, _, _ = socket.recv_fds(words, 65536, 2)
+            if not word:
+                return
+            stderr, told = fds[0], socket.socket(fileno=fds[1])
+            pid = forked(json.loads(word), stderr)
+            os.close(stderr)
+            told.send(str(pid).encode())
+            children[os.pidfd_open(pid)] = pid, told
 
 
-def run(words: dict[str, object], stderr: int) -> None:
-    """Be relay; never returns."""
+def forked(word: Word, stderr: int) -> int:
+    """A child that is relay; its process id."""
+    pid = os.fork()
+    if pid == 0:
+        end_with_parent()
+        run(word, stderr)
+    return pid
+
+
+def run(word: Word, stderr: int) -> NoReturn:
+    """Be relay."""
     os.dup2(stderr, 2)
-    os.close(stderr)
-    environment = words["environment"]
-    assert isinstance(environment, dict)
-    os.environ.update(environment)
+    os.closerange(3, 1024)
+    os.environ.update(word["environment"])
     code = 1
     try:
-        reload = partial(load, str(words["config"]))
+        if name := os.environ.get("RELAY_TEST_MUTANT"):
+            MUTANTS[name]()
+        reload = partial(load, str(word["config"]))
         asyncio.run(serve(reload(), reload))
         code = 0
     except BaseException:  # noqa: BLE001 - the top of a process

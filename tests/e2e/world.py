@@ -3,7 +3,6 @@
 import http.client
 import json
 import signal
-import socket
 import sqlite3
 import time
 import uuid
@@ -21,6 +20,7 @@ from tests.e2e.history import PATIENCE, Asked, History, Letter, Notebook, Rest, 
 from tests.e2e.messages import DEAD_LETTERS, Listener, Producer, declare, depth, remove
 from tests.e2e.processes import Nursery, Process, relay_serve, started
 from tests.e2e.surroundings import VENDOR_TOKEN, Surroundings
+from tests.ports import free_port
 
 CONNECTION = "tri"
 NARROW = "narrow"
@@ -75,10 +75,19 @@ class Request:
 class World:
     """One relay and its surroundings. `start` begins it, as often as it ends; everything else goes on meanwhile.
 
-    With a nursery relay starts faster; without, it is the command line that operators use.
+    With a nursery relay starts faster; without, it is the command line that operators use. `patience` is how long
+    is waited, in seconds, for what is due; `settings` are laid over relay's configuration.
     """
 
-    def __init__(self, folder: Path, amqp_url: str, nursery: Nursery | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        amqp_url: str,
+        nursery: Nursery | None = None,
+        *,
+        patience: float = PATIENCE,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder = folder
         self.amqp_url = amqp_url
         self.notebook = Notebook()
@@ -90,13 +99,14 @@ class World:
         self.broken = False
         """Whether a promise was found broken."""
         self._nursery = nursery
-        self._settings = settings
+        self._patience = patience
+        self._settings = settings or {}
         self._own = f"t{uuid.uuid4().hex[:8]}"
         self.requests, self.events, self.dead_letters = (
             f"{self._own}.{name}" for name in ("requests", "events", "dead-letters")
         )
         self.reply = f"{self._own}.reply"
-        self.port = _free_port()
+        self.port = free_port()
         self._recipes = iter(range(100_000, 1_000_000))
         self._closing = ExitStack()
 
@@ -248,8 +258,8 @@ class World:
 
     def settle(self) -> History:
         """Wait until all that is due has arrived and nothing moves, or too long; the history so far."""
-        self.notebook.until_all_arrived()
-        deadline = time.monotonic() + PATIENCE / 2
+        self.notebook.until_all_arrived(self._patience)
+        deadline = time.monotonic() + self._patience
         while (rest := self._rest()) != Rest() and time.monotonic() < deadline:
             time.sleep(LOOK)
         rest = replace(rest, leaks=tuple(self._leaks()))
@@ -309,6 +319,7 @@ class World:
             },
             "database": {"url": f"sqlite:///{self.database}"},
             "http": {"host": "127.0.0.1", "port": self.port, "publicUrl": f"http://127.0.0.1:{self.port}"},
+            "log": {"level": "debug"},
             "egress": {"allow": ["127.0.0.0/8"], "allowHttp": True},
             "connections": {CONNECTION: vendor, NARROW: {**vendor, "operations": ["run"]}},
         }
@@ -341,10 +352,3 @@ def _is_of(seen: Seen, request_id: str) -> bool:
         return bool(seen.data["requestId"] == request_id)
     except (ValueError, LookupError, TypeError):
         return False
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,0 +1,137 @@
+"""relays that break one promise each, to show that the checker would notice.
+
+The nursery starts them: `RELAY_TEST_MUTANT` names the one that it is to be.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from aiormq.exceptions import PublishError
+
+from relay.core.job import Job
+from relay.core.vendor import CallbackAddress, Connection
+from relay.edges.amqp import publish
+from relay.ports import Ack, Disposition, Incoming, Outgoing
+from relay.stages import announce
+from relay.stages.accept import Accept
+from relay.vendors.trifacta import VENDOR, flows
+
+LATER = 0.5
+"""Seconds after which the hasty one stores what it has acknowledged."""
+_background: set[asyncio.Task[Any]] = set()
+
+
+def acknowledge_before_commit() -> None:
+    """Messages are acknowledged at once, and stored in a while."""
+    intake = Accept.intake
+
+    async def hasty(self: Accept, message: Incoming) -> Disposition:
+        async def store() -> Disposition:
+            await asyncio.sleep(LATER)
+            return await intake(self, message)
+
+        _spawn(store())
+        return Ack()
+
+    _replace(Accept, "intake", hasty)
+
+
+def publish_without_confirm() -> None:
+    """Events count as delivered as soon as they are on their way, whatever the broker says."""
+
+    async def hurried(
+        self: publish.Publisher, pipe: publish.Pipe, exchange: str, routing_key: str, body: bytes, properties: Any
+    ) -> None:
+        _spawn(_published(pipe, exchange, routing_key, body, properties, mandatory=True))
+
+    _replace(publish.Publisher, "_confirmed", hurried)
+
+
+def publish_without_mandatory() -> None:
+    """Events count as delivered when the broker confirms them, though no queue may have taken them."""
+
+    async def careless(
+        self: publish.Publisher, pipe: publish.Pipe, exchange: str, routing_key: str, body: bytes, properties: Any
+    ) -> None:
+        await _published(pipe, exchange, routing_key, body, properties, mandatory=False)
+
+    _replace(publish.Publisher, "_confirmed", careless)
+
+
+async def _published(
+    pipe: publish.Pipe, exchange: str, routing_key: str, body: bytes, properties: Any, *, mandatory: bool
+) -> None:
+    with suppress(PublishError):
+        await pipe.channel.basic_publish(
+            body, exchange=exchange, routing_key=routing_key, properties=properties, mandatory=mandatory
+        )
+
+
+def submit_again() -> None:
+    """A submit whose answer was lost is sent once more, as if it were another."""
+    run_request = flows.run_request
+
+    def forgetful(connection: Connection, job: Job, callback: CallbackAddress | None) -> Any:
+        return run_request(connection, replace(job, key=str(uuid.uuid4())), callback)
+
+    _replace(flows, "run_request", forgetful)
+
+
+def name_events_anew() -> None:
+    """Each attempt at a delivery has an id of its own."""
+    message = announce._message
+
+    def renaming(delivery: Any) -> Outgoing:
+        return replace(message(delivery), message_id=f"evt_{uuid.uuid4().hex}")
+
+    _replace(announce, "_message", renaming)
+
+
+def believe_anybody() -> None:
+    """Whatever comes to a callback's address is taken for the vendor's word."""
+    _replace(VENDOR, "verify", lambda *_: None)
+
+
+def talk() -> None:
+    """Secrets are written to the log."""
+    outbound = announce.Announce._outbound
+
+    def talkative(self: announce.Announce, webhook: Any, delivery: Any) -> Any:
+        key = webhook.secret_key.get_secret_value() if webhook.secret_key else None
+        announce.log.info("webhook.prepared", key_material=key)
+        return outbound(self, webhook, delivery)
+
+    _replace(announce.Announce, "_outbound", talkative)
+
+
+MUTANTS: Mapping[str, Callable[[], None]] = {
+    mutate.__name__: mutate
+    for mutate in (
+        acknowledge_before_commit,
+        publish_without_confirm,
+        publish_without_mandatory,
+        submit_again,
+        name_events_anew,
+        believe_anybody,
+        talk,
+    )
+}
+
+
+def _spawn(work: Coroutine[Any, Any, Any]) -> None:
+    task = asyncio.create_task(work)
+    _background.add(task)
+    task.add_done_callback(_background.discard)
+
+
+def _replace(owner: Any, name: str, by: Any) -> None:
+    """Set it even where it is frozen."""
+    assert hasattr(owner, name)
+    if isinstance(owner, type) or not hasattr(owner, "__dataclass_fields__"):
+        setattr(owner, name, by)
+    else:
+        object.__setattr__(owner, name, by)
