@@ -6,7 +6,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-WITH_BROKER := $(BIN)/python tests/rabbitmq.py run --
+WITH_BROKER := $(BIN)/python -m tests.rabbitmq run --
 # The first test that needs it starts the database's server.
 WITH_SERVERS := $(BIN)/python -m tests.postgres && $(WITH_BROKER)
 

@@ -24,6 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from tests.ports import free_port
 from tests.rabbitmq import Unavailable, apt_installed
 
 DEBIAN_HOMES = Path("/usr/lib/postgresql")
@@ -49,7 +50,7 @@ class PostgreSQL:
         self._settings = SETTINGS | settings
         self._programs = find_programs()
         self._user = _somebody()
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"postgresql://relay@127.0.0.1:{self.port}/postgres"
         self._folder = Path(tempfile.mkdtemp(prefix="relay-postgres-"))
         self._data = self._folder / "data"
@@ -179,13 +180,6 @@ def _somebody() -> dict[str, str]:
 
 def _as_user(user: Mapping[str, str]) -> Mapping[str, Any]:
     return {**user, "extra_groups": []} if user else {}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _takes_connections(port: int) -> bool:

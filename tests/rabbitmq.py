@@ -2,7 +2,7 @@
 
 As a module it is what the tests start, stop, kill and freeze. As a program,
 
-    python tests/rabbitmq.py run -- COMMAND…
+    python -m tests.rabbitmq run -- COMMAND…
 
 it runs COMMAND against the broker that RELAY_TEST_AMQP_URL names or, where it names none, against a private
 node that ends with COMMAND. COMMAND finds the URL in RELAY_TEST_AMQP_URL and RELAY_AMQP__URL.
@@ -17,10 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Self
+
+from tests.ports import free_port
 
 DEBIAN_SCRIPTS = Path("/usr/lib/rabbitmq/bin")
 POLICY = Path("/usr/sbin/policy-rc.d")
@@ -43,7 +45,7 @@ class RabbitMQ:
 
     def __init__(self) -> None:
         self._scripts = find_scripts()
-        self.port, self._distribution_port, self._epmd_port = _free_ports(3)
+        self.port, self._distribution_port, self._epmd_port = (free_port() for _ in range(3))
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
         self._folder = Path(tempfile.mkdtemp(prefix="relay-rabbitmq-"))
         self._guard = subprocess.Popen(
@@ -231,14 +233,6 @@ def _services_not_started() -> Iterator[None]:
         yield
     finally:
         POLICY.unlink()
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _connects(port: int) -> bool:

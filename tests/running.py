@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
@@ -74,11 +73,3 @@ def locked(relay: Relay) -> Iterator[None]:
     with closing(apsw.Connection(str(relay.settings.database.path))) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -29,19 +29,12 @@ from relay.ports import JobFilter, StoreUnavailable
 from relay.settings import Settings, SettingsError, load
 from relay.simulators.faults import Fault
 from relay.simulators.trifacta import TrifactaSimulator
+from tests.ports import free_port
 from tests.stages.bench import furnished, until
 from tests.stages.receiver import Receiver, receiving
 
 RUN: Mapping[str, Any] = {"connection": "tri", "parameters": {"wrangledDataset": {"id": 7}}}
 TRI: Mapping[str, Any] = {"vendor": "trifacta", "baseUrl": "https://trifacta.test", "token": "t"}
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

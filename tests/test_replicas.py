@@ -17,7 +17,8 @@ from relay.edges.store import place_of
 from relay.edges.vault import new_key
 from relay.simulators.trifacta import TrifactaSimulator
 from tests.cli.conftest import run
-from tests.running import RECIPE, free_port, loaded, running, settings, until
+from tests.ports import free_port
+from tests.running import RECIPE, loaded, running, settings, until
 
 JOBS = 30
 

@@ -18,7 +18,8 @@ from relay import __version__
 from relay.messages import JobRequest
 from relay.simulators.trifacta import TrifactaSimulator
 from tests.cli.conftest import run
-from tests.running import free_port, loaded, running, settings, until
+from tests.ports import free_port
+from tests.running import loaded, running, settings, until
 
 
 def written(folder: Path, given: Any) -> str:

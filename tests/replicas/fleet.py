@@ -16,8 +16,8 @@ from tests.e2e.messages import depth
 from tests.e2e.processes import Nursery, Process
 from tests.e2e.surroundings import VENDOR_TOKEN
 from tests.e2e.world import CONNECTION, World
+from tests.ports import free_port
 from tests.replicas.vendor import WatchedVendor
-from tests.running import free_port
 
 LIVE = "SELECT concat_ws(' ', id, request_id, state) FROM job_card WHERE ended IS NULL"
 PENDING = "SELECT concat_ws(' ', id, host, state) FROM delivery WHERE state = 'pending'"

@@ -131,5 +131,5 @@ async def start(amqp_url: str) -> AsyncIterator[Start]:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until it holds, where nobody tells."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - a broker tells nobody what is in its queues
+        while not condition():
             await asyncio.sleep(0.02)

@@ -8,7 +8,8 @@ import pytest
 
 from relay.app import Relay
 from relay.simulators.trifacta import TrifactaSimulator
-from tests.running import free_port, running, settings
+from tests.ports import free_port
+from tests.running import running, settings
 
 
 @pytest.fixture
