@@ -46,8 +46,8 @@ def main() -> None:
     traffics = [each for each in _sized(TRAFFICS, given.jobs) if not given.traffic or each.name in given.traffic]
     try:
         with surroundings(postgres="postgres" in given.store) as around:
-            if given.profile:
-                sys.stdout.write(_profiled(traffics[0], around))
+            if given.profile or given.calls:
+                sys.stdout.write(_profiled(traffics[0], around) if given.profile else _counted(traffics[0], around))
                 return
             figures = list(asyncio.run(_rounds(subjects, traffics, around, given.rounds)))
     except (Broken, Unavailable) as problem:
@@ -67,6 +67,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--store", nargs="*", default=stores, choices=stores)
     parser.add_argument("--traffic", nargs="*", choices=[each.name for each in TRAFFICS])
     parser.add_argument("--profile", action="store_true", help="relay's CPU time step by step, of the first traffic")
+    parser.add_argument("--calls", action="store_true", help="the function calls a job of both, by file")
     parser.add_argument("--quick", dest="quick", action=_Quick, nargs=0, help="one round of a fifth of the jobs")
     return parser
 
@@ -74,8 +75,19 @@ def _arguments() -> argparse.ArgumentParser:
 def _profiled(traffic: Traffic, around: Surroundings) -> str:
     with tempfile.TemporaryDirectory(prefix="relay-bench-") as folder:
         out = Path(folder, "steps.json")
-        found = asyncio.run(measured(SUBJECTS[1], traffic, around, profile=out))
+        under = [str(HERE / "steps.py"), str(out)]
+        found = asyncio.run(measured(SUBJECTS[1], traffic, around, under=under))
         return f"{report.line(found)}\n\n{report.steps(json.loads(out.read_text()), traffic.jobs)}"
+
+
+def _counted(traffic: Traffic, around: Surroundings) -> str:
+    with tempfile.TemporaryDirectory(prefix="relay-bench-") as folder:
+        counts = {}
+        for subject in SUBJECTS[:2]:
+            out = Path(folder, f"{subject.store}.json")
+            asyncio.run(measured(subject, traffic, around, under=[str(HERE / "calls.py"), str(out)]))
+            counts[subject.name] = json.loads(out.read_text())
+        return report.calls(counts, traffic.jobs)
 
 
 class _Quick(argparse.Action):

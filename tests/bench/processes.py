@@ -136,9 +136,19 @@ class Worker:
         """The end of its output."""
         return self._log.read_text(errors="replace")[-3000:]
 
-    def begin_profile(self) -> None:
-        """Have it count its steps from now on (see steps.py)."""
+    def signal(self) -> None:
+        """Begin or end what steps.py or calls.py counts."""
         self._process.send_signal(signal.SIGUSR1)
+
+    def until_written(self, file: Path) -> None:
+        """Wait until it has written a JSON file."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            with suppress(OSError, ValueError):
+                json.loads(file.read_text())
+                return
+            time.sleep(0.02)
+        raise Broken(f"{file.name} was not written:\n{self.tail()}")
 
     def stop(self) -> None:
         """Ask it to end in good order, or end it."""
@@ -164,8 +174,8 @@ class Place:
     folder: Path
 
 
-def bare(place: Place, *, poll_after: float) -> list[Worker]:
-    """The bare loop."""
+def bare(place: Place, *, poll_after: float, under: Sequence[str] = ()) -> list[Worker]:
+    """The bare loop. `under` is a program, with its arguments, that runs another (calls.py)."""
     given = {
         "amqp": place.amqp,
         "requests": place.topology.requests_queue,
@@ -174,20 +184,20 @@ def bare(place: Place, *, poll_after: float) -> list[Worker]:
         "poll_after": poll_after,
         "prefetch": place.topology.prefetch,
     }
-    command = [sys.executable, str(HERE / "bare.py"), json.dumps(given)]
+    command = [sys.executable, *under, str(HERE / "bare.py"), json.dumps(given)]
     return [Worker(command, place.folder / "bare.log", "ready")]
 
 
-def relay(place: Place, *, database: str, processes: int = 1, profile: Path | None = None) -> list[Worker]:
-    """relay, as its command line starts it, with its defaults wherever they can be kept."""
+def relay(place: Place, *, database: str, processes: int = 1, under: Sequence[str] = ()) -> list[Worker]:
+    """relay, as its command line starts it, with its defaults wherever they can be kept. `under` as above."""
     workers: list[Worker] = []
     try:
         for number in range(processes):
             port = free_port()
             config = place.folder / f"relay{number}.yaml"
             config.write_text(yaml.safe_dump(_settings(place, database, port)))
-            wrapper = [str(HERE / "steps.py"), str(profile)] if profile else ["-m", "relay"]
-            command = [sys.executable, *wrapper, "serve", "--config", str(config)]
+            program = [*under, str(ROOT / "relay" / "__main__.py")] if under else ["-m", "relay"]
+            command = [sys.executable, *program, "serve", "--config", str(config)]
             workers.append(Worker(command, place.folder / f"relay{number}.log", "amqp.consumer_started"))
     except Broken:
         for worker in workers:

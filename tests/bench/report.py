@@ -52,6 +52,20 @@ def steps(told: Mapping[str, Any], jobs: int) -> str:
     return "\n".join(rows) + "\n"
 
 
+def calls(counts: Mapping[str, Mapping[str, int]], jobs: int) -> str:
+    """What `calls.py` has written, a job, side by side."""
+    names = list(counts)
+    files = sorted(
+        {file for each in counts.values() for file in each}, key=lambda file: -counts[names[-1]].get(file, 0)
+    )
+    rows = [
+        f"{'calls a job':44}" + "".join(f"{name:>16}" for name in names),
+        f"{'':44}" + "".join(f"{sum(counts[name].values()) / jobs:16.0f}" for name in names),
+        *(f"{file:44}" + "".join(f"{counts[name].get(file, 0) / jobs:16.1f}" for name in names) for file in files[:40]),
+    ]
+    return "\n".join(rows) + "\n"
+
+
 def _rounds(figures: Sequence[Figures], traffic: str) -> int:
     return len({one.round for one in figures if one.traffic == traffic})
 

@@ -86,9 +86,9 @@ class Surroundings:
 
 
 async def measured(
-    subject: Subject, traffic: Traffic, surroundings: Surroundings, *, round: int = 1, profile: Path | None = None
+    subject: Subject, traffic: Traffic, surroundings: Surroundings, *, round: int = 1, under: Sequence[str] = ()
 ) -> Figures:
-    """Run it once. Raises Broken if anything was lost, doubled or late."""
+    """Run it once. `under` is steps.py or calls.py with its output. Raises Broken if anything was lost or doubled."""
     own = f"bench.{uuid.uuid4().hex[:8]}"
     topology = Topology(
         requests_exchange=f"{own}.requests",
@@ -104,17 +104,20 @@ async def measured(
     place = Place(amqp=surroundings.amqp, topology=topology, vendor=surroundings.peer.url, folder=folder)
     workers: list[Worker] = []
     try:
-        workers = await _started(subject, traffic, place, surroundings, profile)
+        workers = await _started(subject, traffic, place, surroundings, under)
         with Load(surroundings.amqp) as load:
             load.read(f"{own}.events")
             numbers = itertools.count()
             _loaded(load, place, surroundings, traffic, numbers, WARM_UP, workers)
             before = _costs(workers, surroundings)
-            if profile is not None:
-                workers[0].begin_profile()
+            if under:
+                workers[0].signal()
             outcome = _loaded(load, place, surroundings, traffic, numbers, traffic.jobs, workers)
             stats = surroundings.peer.stats()
             after = _costs(workers, surroundings)
+            if under:
+                workers[0].signal()
+                workers[0].until_written(Path(under[-1]))
             memory = max(peak_megabytes(worker.pid) for worker in workers)
         return _figures(subject, traffic, round, outcome, stats, before, after, memory)
     finally:
@@ -125,14 +128,14 @@ async def measured(
 
 
 async def _started(
-    subject: Subject, traffic: Traffic, place: Place, surroundings: Surroundings, profile: Path | None
+    subject: Subject, traffic: Traffic, place: Place, surroundings: Surroundings, under: Sequence[str]
 ) -> list[Worker]:
     if subject.store == "none":
-        return processes.bare(place, poll_after=POLL_AFTER if traffic.way == "poll" else 0.0)
+        return processes.bare(place, poll_after=POLL_AFTER if traffic.way == "poll" else 0.0, under=under)
     if subject.store == "sqlite":
-        return processes.relay(place, database=f"sqlite:///{place.folder}/relay.db", profile=profile)
+        return processes.relay(place, database=f"sqlite:///{place.folder}/relay.db", under=under)
     assert surroundings.database is not None
-    return processes.relay(place, database=await surroundings.database(), processes=subject.processes, profile=profile)
+    return processes.relay(place, database=await surroundings.database(), processes=subject.processes, under=under)
 
 
 def _loaded(
