@@ -65,6 +65,8 @@ class Result:
     excerpt: str | None = None
     alive: bool | None = True
     pause: float | None = None
+    rest: float | None = None
+    """Close the lane at once, and always for so many seconds."""
     spent: bool = True
 
 
@@ -116,7 +118,9 @@ class Announce:
                 outcome="broker_away",
                 error=str(error),
                 delay=BROKER_AWAY_DELAY,
-                alive=None,
+                # The exchange's lane is left alone meanwhile; a reply queue's lets one through at a time, to look.
+                alive=False if delivery.kind == "reply" else None,
+                rest=BROKER_AWAY_DELAY,
                 spent=False,
             )
         except NotDelivered as error:
@@ -167,6 +171,8 @@ class Announce:
         lane = delivery.lane
         if not result.alive:
             self._troubled.add(lane)
+            if result.rest is not None:
+                return LaneMark(stage="announce", lane=lane, ok=False, threshold=1, base=result.rest, cap=result.rest)
             return LaneMark(stage="announce", lane=lane, ok=False, pause=result.pause)
         if delivery.probe or lane in self._troubled:
             self._troubled.discard(lane)
@@ -175,7 +181,7 @@ class Announce:
 
     def _tell(self, delivery: Delivery, result: Result, seconds: float) -> None:
         self._metrics.attempts.labels(delivery.kind, result.outcome).inc()
-        write = log.debug if result.state == "delivered" else log.warning
+        write = log.warning if result.spent and result.state != "delivered" else log.debug
         write(
             "delivery.attempted",
             delivery=delivery.id,
