@@ -29,6 +29,8 @@ EVENTS = "events"
 WEBHOOK_KEY = "whsec_Y2FuYXJ5LXdlYmhvb2sta2V5LTdkMWY0YTg4"
 CANARIES = (VENDOR_TOKEN.encode(), WEBHOOK_KEY.removeprefix("whsec_").encode(), b"canary-webhook-key-7d1f4a88")
 """Secrets that relay is given: they must never be seen but where they belong."""
+CALM = 2
+"""Looks in a row, a second apart, that find relay at rest: what has not arrived by then never will."""
 LOOK = 0.02
 """Seconds between looks at what nobody tells of."""
 
@@ -75,8 +77,8 @@ class Request:
 class World:
     """One relay and its surroundings. `start` begins it, as often as it ends; everything else goes on meanwhile.
 
-    With a nursery relay starts faster; without, it is the command line that operators use. `patience` is how long
-    is waited, in seconds, for what is due; `settings` are laid over relay's configuration.
+    With a nursery relay starts faster; without, it is the command line that operators use. `settings` are laid over
+    relay's configuration.
     """
 
     def __init__(
@@ -84,8 +86,6 @@ class World:
         folder: Path,
         amqp_url: str,
         nursery: Nursery | None = None,
-        *,
-        patience: float = PATIENCE,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
@@ -99,7 +99,6 @@ class World:
         self.broken = False
         """Whether a promise was found broken."""
         self._nursery = nursery
-        self._patience = patience
         self._settings = settings or {}
         self._own = f"t{uuid.uuid4().hex[:8]}"
         self.requests, self.events, self.dead_letters = (
@@ -257,11 +256,12 @@ class World:
         return next(filter(holds, self.notebook.history().letters))
 
     def settle(self) -> History:
-        """Wait until all that is due has arrived and nothing moves, or too long; the history so far."""
-        self.notebook.until_all_arrived(self._patience)
-        deadline = time.monotonic() + self._patience
-        while (rest := self._rest()) != Rest() and time.monotonic() < deadline:
-            time.sleep(LOOK)
+        """Wait until all that is due has arrived and nothing moves, or nothing moves any more, or too long."""
+        deadline = time.monotonic() + PATIENCE
+        arrived, calm = False, 0
+        while not (arrived and calm) and calm < CALM and time.monotonic() < deadline:
+            arrived = self.notebook.until_all_arrived(LOOK if arrived else 1.0)
+            calm = calm + 1 if (rest := self._rest()) == Rest() else 0
         rest = replace(rest, leaks=tuple(self._leaks()))
         return replace(self.notebook.history(), made=self.surroundings.made(), rest=rest)
 

@@ -85,7 +85,7 @@ SCENES: dict[str, tuple[Scene, str]] = {
 @pytest.fixture
 def stage(amqp_url: str, nursery: Nursery, tmp_path: Path) -> Iterator[World]:
     """A world that may be broken."""
-    with World(tmp_path, amqp_url, nursery, patience=3.0) as world:
+    with World(tmp_path, amqp_url, nursery) as world:
         yield world
 
 
