@@ -154,7 +154,8 @@ class Relay:
         workers = Capacity(
             total=settings.concurrency, per_lane=settings.concurrency, act_timeout=CONVERSATION * timeout
         )
-        self.work_loop: Loop[Job] = Loop("work", workers, store.claim, _jobs)
+        places = {name: each.max_in_flight for name, each in self.accounts.items() if each.max_in_flight is not None}
+        self.work_loop: Loop[Job] = Loop("work", workers, store.claim, _jobs, places=places)
         self.receive_loop: Loop[StoredCallback] = Loop("receive", workers, store.claim, _callbacks)
         self.announce_loop: Loop[Delivery] = Loop(
             "announce", RECEIVERS, store.claim, _deliveries, self._announce_limits
@@ -308,9 +309,10 @@ class Relay:
     # --- in the background ---
 
     async def _sweep(self) -> None:
+        limited = [name for name, each in self.accounts.items() if each.max_in_flight is not None]
         while True:
             with contextlib.suppress(StoreUnavailable):
-                if await self.store.sweep(self.settings.retention):
+                if await self.store.sweep(self.settings.retention, limited):
                     continue
             await asyncio.sleep(SWEEP_EVERY)
 
@@ -427,6 +429,7 @@ def account_of(name: str, settings: ConnectionSettings) -> Account:
         allowed=frozenset(OPERATIONS) - NOT_BY_DEFAULT
         if settings.operations is None
         else frozenset(settings.operations),
+        max_in_flight=settings.max_in_flight,
     )
 
 

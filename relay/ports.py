@@ -3,7 +3,7 @@
 Times that a store keeps are Unix seconds by its own clock; what goes in are delays in seconds.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
@@ -46,6 +46,8 @@ class NewJob:
     reply_delivery: "ReplyDelivery"
     """Makes the delivery to a reply queue that asks for the event of a job that has already ended."""
     hold: float | None = None
+    limited: bool = False
+    """Whether it takes one of its lane's places, of which there are few: then it waits for one, and is never held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,6 +321,9 @@ class Claim:
     taken: Mapping[str, int] = field(default_factory=dict)
     lane_limits: Mapping[str, int] = field(default_factory=dict)
     """Lanes whose limit is another than `per_lane`; 0 leaves a lane alone."""
+    places: Mapping[str, int] = field(default_factory=dict)
+    """How many limited jobs of a lane may be under way at a time, among all who claim; each from its first claim to its
+    end. The others wait, the longest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,9 +423,10 @@ class Store(Protocol):
     async def delivery(self, delivery_id: str) -> Delivery | None: ...
     async def attempts(self, delivery_id: str) -> Sequence[Attempt]: ...
     async def census(self) -> Census: ...
-    async def sweep(self, retention: float) -> int:
-        """Drop what ended more than `retention` seconds ago, and give up deliveries out of patience; in small
-        batches. The number of rows done; call again until 0."""
+    async def sweep(self, retention: float, limited: Collection[str] = ()) -> int:
+        """Drop what ended more than `retention` seconds ago, give up deliveries out of patience, and let go on what
+        waits for a place in lanes other than the `limited`; in small batches. The number of rows done; call again
+        until 0."""
 
     async def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers, and takes writes."""

@@ -206,6 +206,8 @@ class ConnectionSettings(Section):
     """What may be asked; default: everything but `delete` and `archive`."""
     max_concurrency: int | None = Field(default=None, ge=1)
     """Requests at a time."""
+    max_in_flight: int | None = Field(default=None, ge=1)
+    """Jobs at the vendor at a time; the others wait in relay."""
     requests_per_second: float | None = Field(default=None, gt=0)
     timeout: float = Field(default=60.0, gt=0, le=600)
     """Seconds for one request."""

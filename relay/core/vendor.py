@@ -121,11 +121,13 @@ class Vendor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """A configured connection with its vendor, and the operations that may be asked of it."""
+    """A configured connection with its vendor, the operations that may be asked of it, and how many tracked jobs may be
+    at the vendor at a time (None: any number)."""
 
     connection: Connection
     vendor: Vendor
     allowed: frozenset[str]
+    max_in_flight: int | None = None
 
 
 def refusal(response: Response, attempt: int, message: str) -> Fact | None:

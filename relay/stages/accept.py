@@ -161,7 +161,14 @@ class Accept:
             raise Refusal(ErrorCode.INVALID_REQUEST, complaints)
         now = self._clock()
         spec = self._spec(request, request_id, asked, connection, account, operation)
-        job = Job(id=new_job_id(now, secrets.token_bytes(10)), spec=spec, key=str(uuid.uuid4()), accepted_at=now)
+        limited = _takes_place(account, operation)
+        job = Job(
+            id=new_job_id(now, secrets.token_bytes(10)),
+            spec=spec,
+            key=str(uuid.uuid4()),
+            accepted_at=now,
+            waiting_for="one of the connection's places at the vendor (maxInFlight)" if limited else None,
+        )
         return NewJob(
             job=job,
             fingerprint=_fingerprint(raw),
@@ -169,11 +176,12 @@ class Accept:
             timeout=spec.timeout,
             reply=Reply(queue=asked.reply_to, correlation_id=asked.correlation_id) if asked.reply_to else None,
             reply_delivery=reply_delivery,
+            limited=limited,
         )
 
     async def _store_job(self, new: NewJob) -> Accepted | Repeat:
         lane = new.job.lane
-        reserved = new.delay <= 0 and self._work.reserve(lane)
+        reserved = new.delay <= 0 and not new.limited and self._work.reserve(lane)
         held = False
         try:
             failpoints.hit("accept.before_store")
@@ -472,6 +480,16 @@ def refusal_event(event_id: str, request_id: str | None, refusal: Refusal, asked
             duration_seconds=None,
             metadata=dict(readable.metadata),
         ),
+    )
+
+
+def _takes_place(account: Account | None, operation: Operation | None) -> bool:
+    """Whether the job will be one of those at the vendor whose number is limited: what is answered at once is not."""
+    return (
+        account is not None
+        and account.max_in_flight is not None
+        and operation is not None
+        and operation.kind == "tracked"
     )
 
 

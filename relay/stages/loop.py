@@ -50,7 +50,8 @@ class Capacity:
 
 
 class Loop(Generic[R]):
-    """One stage at work. `lane_limits` may widen, narrow or close (0) single lanes at any time."""
+    """One stage at work. `lane_limits` may widen, narrow or close (0) single lanes at any time; `places` are how many
+    limited rows of a lane may be under way at all replicas together."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Loop(Generic[R]):
         claim: Callable[[Claim], Awaitable[Claimed]],
         rows: Callable[[Claimed], Sequence[R]],
         lane_limits: Callable[[], Mapping[str, int]] = dict,
+        places: Mapping[str, int] | None = None,
     ) -> None:
         self.stage = stage
         self.capacity = capacity
@@ -66,6 +68,7 @@ class Loop(Generic[R]):
         self._rows = rows
         self._act: Callable[[R], Awaitable[None]] | None = None
         self._lane_limits = lane_limits
+        self._places = places or {}
         self._taken: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: asyncio.Task[None] | None = None
@@ -165,6 +168,7 @@ class Loop(Generic[R]):
                 lease=self.capacity.lease,
                 taken=dict(self._taken),
                 lane_limits=self._lane_limits(),
+                places=self._places,
             )
         )
         rows = self._rows(claimed)

@@ -64,3 +64,13 @@ def test_requests_a_second(pair: Fleet) -> None:
     came = sorted(pair.vendor.arrivals)
 
     assert len(came) / RATE * 0.75 <= came[-1] - came[0]
+
+
+@pytest.mark.parametrize("pair", [{"maxInFlight": 3}], indirect=True)
+def test_jobs_at_the_vendor(pair: Fleet) -> None:
+    """A connection's limit of jobs at the vendor holds for all relays together; all jobs have their turn."""
+    for request in mixed(pair, "in-flight", range(24), [{"completion": BY_POLL}], replies=False):
+        pair.publish(request)
+    judged(pair)
+
+    assert 3 == pair.vendor.most_jobs

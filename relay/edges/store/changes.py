@@ -43,10 +43,12 @@ from relay.ports import (
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Drop these ended jobs and refusals' events, if they still may go, and give up what is out of patience."""
+    """Drop these ended jobs and refusals' events, if they still may go, give up what is out of patience, and let go on
+    what waits for a place in a lane that is none of the limited."""
 
     jobs: Sequence[int]
     events: Sequence[int]
+    limited: Sequence[str]
     batch: int
 
 
@@ -416,4 +418,5 @@ def _sweep(sweep: Sweep, now: float) -> Script[int]:
     for query in _DROPS_OF_JOBS:
         yield Run(query, {"keys": keys})
     given_up = yield Run("give_up_deliveries", {"now": now, "batch": sweep.batch})
-    return len(jobs) + len(refusals) + len(given_up)
+    freed = yield Run("free_jobs", {"lanes": dumps(sweep.limited), "now": now, "batch": sweep.batch})
+    return len(jobs) + len(refusals) + len(given_up) + len(freed)

@@ -49,6 +49,7 @@ class _Pick:
 def claim(want: Claim, vault: Vault, now: float) -> Script[Outcome]:
     """Lease what may pass, oldest due first; then look when there is more."""
     table = TABLES[want.stage]
+    yield from _give_places(want, now)
     heads = yield Run(f"{table}_heads", {"stage": want.stage})
     doors = {lane: _door(want, now, lane, due, *state) for lane, due, *state in heads}
     picked = (yield from _pick(want, table, doors, now)) if want.total > 0 else ()
@@ -62,6 +63,16 @@ def claim(want: Claim, vault: Vault, now: float) -> Script[Outcome]:
     yield from _forget_open_lanes(want, doors)
     next_due = yield from _next_due(table, doors, now)
     return partial(_claimed, want.stage, whole, {pick.key for pick in proving}, vault, now, next_due)
+
+
+def _give_places(want: Claim, now: float) -> Script[None]:
+    """Jobs that wait for a place in their lane are due as soon as there is one."""
+    if not want.places:
+        return
+    # Another who gives places in a lane at this moment does it for all.
+    mine = yield Run("hold_places", {"lanes": dumps(sorted(want.places)), "now": now})
+    for (lane,) in mine:
+        yield Run("give_places", {"lane": lane, "most": want.places[lane], "now": now})
 
 
 def _door(want: Claim, now: float, lane: str, due: float, *stored: Any) -> _Door:

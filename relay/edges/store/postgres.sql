@@ -21,10 +21,12 @@ WITH asked AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT a.by_id -> c.id AS value FROM asked AS a) AS r
     LEFT JOIN lane AS l ON l.stage = 'work' AND l.lane = r.value ->> 'lane' AND l.slots IS NOT NULL
 ), moving AS (
-    INSERT INTO job (key, version, lane, due, leased, deadline)
+    INSERT INTO job (key, version, lane, due, leased, deadline, limited, waits_from)
     SELECT f.key, (f.value ->> 'version')::integer, f.value ->> 'lane',
-           :now + (f.value ->> CASE WHEN f.leased THEN 'hold' ELSE 'delay' END)::double precision,
-           f.leased, f.deadline
+           CASE WHEN (f.value ->> 'limited')::boolean THEN f.deadline
+                ELSE :now + (f.value ->> CASE WHEN f.leased THEN 'hold' ELSE 'delay' END)::double precision END,
+           f.leased, f.deadline, (f.value ->> 'limited')::boolean,
+           CASE WHEN (f.value ->> 'limited')::boolean THEN :now + (f.value ->> 'delay')::double precision END
     FROM fresh AS f
 )
 SELECT id, key, leased, deadline FROM fresh;
@@ -302,6 +304,37 @@ CROSS JOIN LATERAL (
 -- To the caller, until then. One that is leased still is one that its holder let lapse.
 UPDATE {table} SET version = version + 1, lapses = lapses + leased::integer, leased = true, due = :until
 WHERE key IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
+
+-- name: hold_places
+-- Lanes in which jobs wait for a place. Nobody else gives places there until the end of this transaction.
+SELECT r.value FROM jsonb_array_elements_text(:lanes) AS r
+WHERE CASE WHEN EXISTS (SELECT 1 FROM job AS w
+                        WHERE w.lane = r.value AND w.waits_from <= :now AND w.waits_from IS NOT NULL
+                          AND w.due IS NOT NULL)
+           THEN pg_try_advisory_xact_lock(hashtextextended('relay places ' || r.value, 0)) ELSE false END;
+
+-- name: give_places
+-- A lane's free places, of `:most`, to those who have waited longest. A place is taken until its job has ended.
+UPDATE job SET waits_from = NULL, due = :now
+WHERE key IN (
+    SELECT w.key FROM job AS w
+    WHERE w.lane = :lane AND w.waits_from <= :now AND w.waits_from IS NOT NULL AND w.due IS NOT NULL AND NOT w.leased
+    ORDER BY w.waits_from
+    LIMIT greatest(0, :most::bigint - (SELECT count(*) FROM job AS t
+                                       WHERE t.lane = :lane AND t.limited AND t.waits_from IS NULL
+                                         AND t.due IS NOT NULL))
+    FOR UPDATE SKIP LOCKED);
+
+-- name: free_jobs
+-- Jobs that wait for a place where there is no limit any more.
+UPDATE job SET waits_from = NULL, due = least(greatest(waits_from, :now), deadline)
+WHERE key IN (
+    SELECT w.key FROM job AS w
+    WHERE w.waits_from IS NOT NULL AND w.due IS NOT NULL AND NOT w.leased
+      AND w.lane NOT IN (SELECT value FROM jsonb_array_elements_text(:lanes))
+    LIMIT :batch
+    FOR UPDATE SKIP LOCKED)
+RETURNING key;
 
 -- name: {table}_next
 -- When the next row of these lanes is due.

@@ -1,7 +1,7 @@
 """The Store port by scripts, the same for every engine: an engine says how a change is written and a question read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias, TypeVar, overload
 
 from relay.core.job import Job
@@ -95,9 +95,9 @@ class ScriptedStore(ABC):
         claimed: Claimed = await self._done(want)
         return claimed
 
-    async def sweep(self, retention: float) -> int:
+    async def sweep(self, retention: float, limited: Collection[str] = ()) -> int:
         jobs, events = await self._read(lambda now: self._reads.candidates(now - retention, SWEEP_BATCH))
-        done: int = await self._done(Sweep(jobs, events, SWEEP_BATCH))
+        done: int = await self._done(Sweep(jobs, events, sorted(limited), SWEEP_BATCH))
         return done
 
     async def _done(self, change: Any) -> Any:

@@ -4,12 +4,15 @@
 
 -- name: accept_jobs
 -- New jobs; those whose request id is taken are left out.
-INSERT INTO job (id, request_id, version, state, lane, due, leased, deadline,
+INSERT INTO job (id, request_id, version, state, lane, due, leased, deadline, limited, waits_from,
                  connection, vendor, operation, correlation_id, accepted_at)
 SELECT r.value ->> 'id', r.value ->> 'request_id', r.value ->> 'version', r.value ->> 'state', r.value ->> 'lane',
-       :now + iif(r.value ->> 'hold' IS NOT NULL AND l.lane IS NULL, r.value ->> 'hold', r.value ->> 'delay'),
+       :now + CASE WHEN r.value ->> 'limited' THEN (r.value ->> 'delay') + (r.value ->> 'timeout')
+                   WHEN r.value ->> 'hold' IS NOT NULL AND l.lane IS NULL THEN r.value ->> 'hold'
+                   ELSE r.value ->> 'delay' END,
        r.value ->> 'hold' IS NOT NULL AND l.lane IS NULL,
        :now + (r.value ->> 'delay') + (r.value ->> 'timeout'),
+       r.value ->> 'limited', iif(r.value ->> 'limited', :now + (r.value ->> 'delay'), NULL),
        r.value ->> 'connection', r.value ->> 'vendor', r.value ->> 'operation', r.value ->> 'correlation_id',
        r.value ->> 'accepted_at'
 FROM json_each(:rows) AS r
@@ -255,6 +258,32 @@ CROSS JOIN job AS j ON j.key IN (
 -- To the caller, until then. One that is leased still is one that its holder let lapse.
 UPDATE {table} SET version = version + 1, lapses = lapses + leased, leased = 1, due = :until
 WHERE key IN (SELECT value FROM json_each(:keys));
+
+-- name: hold_places
+-- Lanes in which jobs wait for a place.
+SELECT r.value FROM json_each(:lanes) AS r
+WHERE EXISTS (SELECT 1 FROM job AS w INDEXED BY job_waiting
+              WHERE w.lane = r.value AND w.waits_from <= :now AND w.waits_from IS NOT NULL AND w.due IS NOT NULL);
+
+-- name: give_places
+-- A lane's free places, of `:most`, to those who have waited longest. A place is taken until its job has ended.
+UPDATE job SET waits_from = NULL, due = :now
+WHERE key IN (
+    SELECT w.key FROM job AS w INDEXED BY job_waiting
+    WHERE w.lane = :lane AND w.waits_from <= :now AND w.waits_from IS NOT NULL AND w.due IS NOT NULL AND NOT w.leased
+    ORDER BY w.waits_from
+    LIMIT max(0, :most - (SELECT count(*) FROM job AS t INDEXED BY job_places
+                          WHERE t.lane = :lane AND t.limited AND t.waits_from IS NULL AND t.due IS NOT NULL)));
+
+-- name: free_jobs
+-- Jobs that wait for a place where there is no limit any more.
+UPDATE job SET waits_from = NULL, due = min(max(waits_from, :now), deadline)
+WHERE key IN (
+    SELECT w.key FROM job AS w INDEXED BY job_waiting
+    WHERE w.waits_from IS NOT NULL AND w.due IS NOT NULL AND NOT w.leased
+      AND w.lane NOT IN (SELECT value FROM json_each(:lanes))
+    LIMIT :batch)
+RETURNING key;
 
 -- name: {table}_next
 -- When the next row of these lanes is due.

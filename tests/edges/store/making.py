@@ -45,6 +45,7 @@ def new(
     reply: Reply | None = None,
     hold: float | None = None,
     accepted_at: float = 1000.0,
+    limited: bool = False,
     **given: Any,
 ) -> NewJob:
     """A request on its way in."""
@@ -57,6 +58,7 @@ def new(
         reply=reply,
         reply_delivery=reply_delivery,
         hold=hold,
+        limited=limited,
     )
 
 
