@@ -17,7 +17,7 @@ def hurry() -> None:
     """Long enough for every act in these tests, short enough to wait for."""
     app.RECEIVERS = replace(app.RECEIVERS, act_timeout=2.0)
     app.BEAT_EVERY = 0.2
-    loop.LEASE_MARGIN = 1.0
+    loop.LEASE_MARGIN = 0.5
     postgres.FROZEN_AFTER = 1.0
 
 

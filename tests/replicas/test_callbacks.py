@@ -60,5 +60,8 @@ def test_a_poll_at_the_same_moment(fleet: Fleet, contradicting: bool) -> None:
     ends = {request_id: count for request_id, count in fleet.ends().items() if request_id.startswith(f"{name}-")}
     events = [seen.event_id for seen in fleet.notebook.history().seen if seen.data["requestId"].startswith(name)]
 
+    if contradicting:
+        fleet.until(lambda: RACES == fleet.counted("job.contradicted").total(), "a contradiction went unnoticed")
+
     assert dict.fromkeys(ends, 1) == ends
     assert (RACES, RACES, RACES) == (len(ends), len(events), len(set(events)))

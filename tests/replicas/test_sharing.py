@@ -9,8 +9,8 @@ from tests.e2e.processes import Nursery
 from tests.faults.load import BY_POLL, BY_WEBHOOK, judged, mixed
 from tests.replicas.fleet import Fleet
 
-JOBS = 200
-RATE = 60
+JOBS = 160
+RATE = 30
 SLOWLY = 0.02
 """Seconds for each of the vendor's answers, so that requests meet there."""
 
@@ -58,7 +58,7 @@ def test_requests_at_a_time(pair: Fleet) -> None:
 @pytest.mark.parametrize("pair", [{"requestsPerSecond": RATE}], indirect=True)
 def test_requests_a_second(pair: Fleet) -> None:
     """A connection's limit of requests a second holds for all relays together."""
-    for request in mixed(pair, "a-second", range(60), [{"completion": BY_POLL}], replies=False):
+    for request in mixed(pair, "a-second", range(60), [{"completion": BY_WEBHOOK}], replies=False):
         pair.publish(request)
     judged(pair)
     came = sorted(pair.vendor.arrivals)

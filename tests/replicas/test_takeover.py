@@ -44,7 +44,7 @@ def test_killed(fleet: Fleet, failpoint: str, hit: int) -> None:
     fleet.replicas[FIRST].kill()
     victim = fleet.begin(FIRST, {"RELAY_FAILPOINTS": f"{failpoint}:kill:{hit}"})
     fleet.await_start(FIRST)
-    with under_load(fleet, failpoint, published=40):
+    with under_load(fleet, failpoint, published=30):
         assert -signal.SIGKILL == victim.wait()
     until_arrived(fleet)
     judged(fleet)

@@ -13,7 +13,7 @@ from relay.core.flow import JsonValue
 from relay.simulators.server import Do
 from relay.simulators.trifacta import Fate, JobGroup, TrifactaSimulator
 
-BALANCER_PATIENCE = 1.0
+BALANCER_PATIENCE = 0.5
 """Seconds after which a relay that takes no callback counts as away."""
 CONTRADICTION: Mapping[str, str] = {"Complete": "Failed", "Failed": "Complete"}
 
