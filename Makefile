@@ -10,6 +10,9 @@ WITH_BROKER := $(BIN)/python -m tests.rabbitmq run --
 # The first test that needs it starts the database's server.
 WITH_SERVERS := $(BIN)/python -m tests.postgres && $(WITH_BROKER)
 
+# Tests mostly wait for servers and processes, so more of them run at a time than there are cores.
+WORKERS ?= 4
+
 # Each room with the per cent of its lines and branches below which `make test` fails.
 COVERAGE := core:0 stages:0 vendors:0 edges:0
 
@@ -32,7 +35,9 @@ test: install
 	@$(WITH_SERVERS) $(BIN)/pytest $(ARGS)
 else
 test: install ## run the tests against RELAY_TEST_{AMQP,POSTGRES}_URL or private servers, and show the rooms' coverage
-	@$(WITH_SERVERS) $(BIN)/coverage run -m pytest
+	@$(WITH_SERVERS) sh -c '\
+		$(BIN)/pytest -q -m "not alone" -n $(WORKERS) --dist loadfile --cov=relay --cov-branch --cov-report=; first=$$?; \
+		$(BIN)/pytest -q -m alone && exit $$first'
 	@failed=0; for each in $(COVERAGE); do \
 		room=$${each%:*}; floor=$${each#*:}; \
 		printf '\nCoverage of relay/%s (at least %s %%)\n' "$$room" "$$floor"; \

@@ -35,7 +35,9 @@ def test_a_ring_opens_what_any_of_its_keys_sealed() -> None:
 
 
 @pytest.mark.parametrize(
-    "sealed", [Vault(OLD).seal(b"plain"), b"", b"nonsense", Vault(NEW).seal(b"plain")[:-4] + b"AAAA"]
+    "sealed",
+    [Vault(OLD).seal(b"plain"), b"", b"nonsense", Vault(NEW).seal(b"plain")[:-4] + b"AAAA"],
+    ids=["of a lost key", "empty", "nonsense", "spoiled"],
 )
 def test_what_no_key_opens_says_what_to_do(sealed: bytes) -> None:
     """A seal of a lost key, or a spoiled one, is an error that names the setting and shows nothing."""
@@ -56,6 +58,7 @@ def test_what_no_key_opens_says_what_to_do(sealed: bytes) -> None:
         (NEW + "AAAA", "key 1"),
         ("ä" * 32, "key 1"),
     ],
+    ids=["empty", "blank", "short", "second", "long", "not ASCII"],
 )
 def test_a_bad_ring_is_refused_by_place(ring: str, told: str) -> None:
     """A key that cannot be used is named by its place in the ring, never shown."""

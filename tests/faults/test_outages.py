@@ -12,6 +12,8 @@ from tests.e2e.world import World
 from tests.faults.load import judged, under_load
 from tests.rabbitmq import RabbitMQ
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def stage(rabbitmq: RabbitMQ, nursery: Nursery, tmp_path: Path) -> Iterator[World]:

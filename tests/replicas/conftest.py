@@ -28,3 +28,10 @@ def hasty() -> Iterator[Nursery]:
     """A quick way to start relays."""
     with HastyNursery() as nursery:
         yield nursery
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Several relays under load need the machine for themselves."""
+    for item in items:
+        if "replicas" in item.path.parts:
+            item.add_marker(pytest.mark.alone)

@@ -21,6 +21,8 @@ from relay.ports import BrokerAway, NotDelivered, Outgoing
 from tests.edges.amqp.conftest import Inbox, Start, connect, until
 from tests.rabbitmq import RabbitMQ
 
+pytestmark = pytest.mark.alone
+
 
 def request(topology: Topology, name: str) -> Outgoing:
     """A message that comes back in through the requests queue."""
