@@ -37,7 +37,7 @@ else
 test: install ## run the tests against RELAY_TEST_{AMQP,POSTGRES}_URL or private servers, and show the rooms' coverage
 	@$(WITH_SERVERS) sh -c '\
 		$(BIN)/pytest -q -m "not alone" -n $(WORKERS) --dist loadfile --cov=relay --cov-branch --cov-report=; first=$$?; \
-		$(BIN)/pytest -q -m alone && exit $$first'
+		$(BIN)/pytest -q -m alone -n 2 --dist loadfile && exit $$first'
 	@failed=0; for each in $(COVERAGE); do \
 		room=$${each%:*}; floor=$${each#*:}; \
 		printf '\nCoverage of relay/%s (at least %s %%)\n' "$$room" "$$floor"; \

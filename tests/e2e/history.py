@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which what has not happened never will."""
 
 

@@ -40,7 +40,7 @@ class Producer:
 
     def publish(self, body: bytes, key: str, properties: Mapping[str, Any]) -> None:
         """Return when the broker has confirmed it; raises AssertionError if that takes too long."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + 2 * PATIENCE
         while True:
             with suppress(AMQPError, OSError):
                 self._try(body, key, BasicProperties(delivery_mode=2, **properties))

@@ -68,7 +68,7 @@ def under_load(
         thread.start()
     yield
     for thread in threads:
-        thread.join(2 * PATIENCE)
+        thread.join(3 * PATIENCE)
     assert not failures, failures
 
 
