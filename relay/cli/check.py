@@ -14,7 +14,7 @@ from relay.cli.configured import Config, run, settings_of
 from relay.cli.topology import look_at
 
 if TYPE_CHECKING:
-    from relay.core.flow import Flow
+    from relay.core.flow import Flow, Request
     from relay.core.vendor import Account
     from relay.edges.http import VendorDriver
     from relay.settings import Amqp, Settings
@@ -151,25 +151,25 @@ async def _broker(amqp: "Amqp") -> Finding:
 
 
 async def _connection(driver: "VendorDriver", account: "Account") -> Finding:
-    """Whether the vendor is there and lets us in; what it says at its base URL does not matter."""
+    """Whether the vendor is there and lets us in."""
     from relay.core.flow import TransportError
     from relay.ports import FlowFailed
 
     what = f"connection {account.connection.name}"
     try:
         async with asyncio.timeout(PATIENCE):
-            status = await driver.run(account.connection.name, _knock())
+            status = await driver.run(account.connection.name, _greet(account.vendor.greeting))
     except (TransportError, FlowFailed) as error:
         return Finding(what, "failed", str(error))
     except TimeoutError:
         return Finding(what, "failed", f"no answer within {PATIENCE:g} s")
-    if status == 401:
-        return Finding(what, "failed", "the vendor refuses the credentials (401)")
-    return Finding(what, "ok", f"{account.vendor.name} at {account.connection.base_url} answers ({status})")
+    asked = f"GET {account.vendor.greeting.path}"
+    if status in (401, 403):
+        return Finding(what, "failed", f"the vendor refuses the credentials ({status} to {asked})")
+    if not 200 <= status < 300:
+        return Finding(what, "failed", f"{account.connection.base_url} answers {asked} with {status}: check baseUrl")
+    return Finding(what, "ok", f"{account.vendor.name} at {account.connection.base_url} lets relay in")
 
 
-def _knock() -> "Flow[int]":
-    from relay.core.flow import Request
-
-    response = yield Request(method="GET", path="/")
-    return response.status
+def _greet(request: "Request") -> "Flow[int]":
+    return (yield request).status

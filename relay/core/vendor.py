@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from relay.core.facts import Answered, Fact, NotSent, Refused, Unanswered
-from relay.core.flow import Flow, JsonValue, Response
+from relay.core.flow import Flow, JsonValue, Request, Response
 from relay.core.job import ErrorCode, Job, JobError
 
 Kind: TypeAlias = Literal["tracked", "immediate"]
@@ -100,10 +100,11 @@ class Operation:
 class Vendor:
     """A kind of job system.
 
-    `poll` asks how a submitted job fares. `cancel` asks to stop it and ends in `Answered` or `Refused`; None where
-    the vendor cannot. `verify` says why a callback is not the vendor's, None if it is; its last two arguments are
-    the job's secret and now (Unix seconds). `read_callback` turns a verified one into a fact. A poll's 404 within
-    `not_found_grace` seconds of the submit is no sighting.
+    `greeting` changes nothing, and the vendor answers it with 2xx to whom it lets in. `poll` asks how a submitted job
+    fares. `cancel` asks to stop it and ends in `Answered` or `Refused`; None where the vendor cannot. `verify` says
+    why a callback is not the vendor's, None if it is; its last two arguments are the job's secret and now (Unix
+    seconds). `read_callback` turns a verified one into a fact. A poll's 404 within `not_found_grace` seconds of the
+    submit is no sighting.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Vendor:
     options: type[Options]
     operations: Mapping[str, Operation]
     authenticate: Callable[[Connection], Flow[Credentials]]
+    greeting: Request
     poll: Ask
     cancel: Ask | None = None
     verify: Callable[[Connection, Callback, str, float], str | None] | None = None

@@ -108,11 +108,16 @@ async def test_check_beside_a_running_relay(tmp_path: Path, vendor: TrifactaSimu
 async def test_check_tells_each_fault(tmp_path: Path, vendor: TrifactaSimulator) -> None:
     """Every part that fails is told with its reason, and the exit code is 1."""
     given = settings(tmp_path, vendor, amqp={"url": "amqp://127.0.0.1:1/"}, http={"host": "0.0.0.0"})  # noqa: S104 - the fault
-    given["connections"]["away"] = {**given["connections"]["tri"], "baseUrl": "http://127.0.0.1:1"}
+    tri = given["connections"]["tri"]
+    vendor.token = tri["token"]
+    given["connections"]["away"] = {**tri, "baseUrl": "http://127.0.0.1:1"}
+    given["connections"]["astray"] = {**tri, "baseUrl": f"{vendor.url}/elsewhere"}
+    given["connections"]["stranger"] = {**tri, "token": "another"}
     done = await run("check", "--config", written(tmp_path, given), "--json")
     failed = {each["what"] for each in done.json if each["verdict"] == "failed"}
 
-    assert (1, {"broker", "connection away", "http"}) == (done.code, failed)
+    expected = {"broker", "http", "connection away", "connection astray", "connection stranger"}
+    assert (1, expected) == (done.code, failed)
 
 
 async def test_wrong_settings_are_told_by_place(tmp_path: Path) -> None:

@@ -53,7 +53,15 @@ def never_poll(_connection: Connection, _job: Job) -> Flow[Any]:
 
 def link(base_url: str, authenticate: Authenticate = anonymous, **settings: Any) -> VendorLink:
     """The connection `acme` to a vendor at this URL."""
-    vendor = Vendor(name="v", title="V", options=Options, operations={}, authenticate=authenticate, poll=never_poll)
+    vendor = Vendor(
+        name="v",
+        title="V",
+        options=Options,
+        operations={},
+        authenticate=authenticate,
+        greeting=Request(method="GET", path="/"),
+        poll=never_poll,
+    )
     connection = Connection(name="acme", vendor="v", base_url=base_url, options=Options())
     return VendorLink(connection=connection, vendor=vendor, **settings)
 

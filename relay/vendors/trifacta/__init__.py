@@ -28,6 +28,7 @@ VENDOR = Vendor(
     options=TrifactaOptions,
     operations={operation.name: operation for operation in (RUN, WATCH, STATUS, CANCEL)},
     authenticate=flows.authenticate,
+    greeting=flows.GREETING,
     poll=flows.poll,
     cancel=flows.cancel,
     verify=flows.verify,

@@ -32,6 +32,7 @@ from relay.vendors.trifacta.wire import TrifactaOptions
 
 JOB_GROUPS = "/v4/jobGroups"
 LIBRARY = "/v4/jobLibrary"
+GREETING = Request(method="GET", path=LIBRARY, query={"limit": "1"})
 CLOCK_MARGIN = 120.0
 """Seconds by which the vendor's clock may lag behind ours when runs are looked up by their time."""
 PAGE = 100
@@ -250,14 +251,14 @@ def look_request(id: str) -> Request:
 def status(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[Fact]:
     """What the vendor says of a job group, ended or not."""
     response = yield look_request(job_group_of(job))
-    refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job))
+    refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job), missing=ErrorCode.UNKNOWN_JOB)
     return refused or reports.read_status(response, job.attempt)
 
 
 def watch(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[Fact]:
     """Follow a job group that something else started. Looks once, so that an unknown id is refused at once."""
     response = yield look_request(job_group_of(job))
-    refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job))
+    refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job), missing=ErrorCode.UNKNOWN_JOB)
     followed = job_group_of(job)
     return refused or Submitted(attempt=job.attempt, ref=Ref(id=followed, ids=(followed,)))
 
@@ -286,7 +287,7 @@ def stop(connection: Connection, job: Job, id: str) -> Flow[Fact]:
     Ends in Answered (its state is `canceled` if the look saw it so) or Refused (`already_finished` if it had ended).
     """
     response = yield Request(method="POST", path=f"{JOB_GROUPS}/{id}/cancel", json={})
-    refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job))
+    refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job), missing=ErrorCode.UNKNOWN_JOB)
     if refused is not None:
         return refused
     result = reports.result_of(response)

@@ -76,9 +76,17 @@ def unclear(response: Response, attempt: int, message: str) -> Unanswered:
     return Unanswered(attempt=attempt, error=unavailable(message, **origin(response)))
 
 
-def read_refusal(response: Response, attempt: int, secrets: Iterable[str] = ()) -> Fact | None:
-    """Why the vendor did not do as asked, in its own words; None when it did."""
+def read_refusal(
+    response: Response,
+    attempt: int,
+    secrets: Iterable[str] = (),
+    *,
+    missing: ErrorCode = ErrorCode.VENDOR_REJECTED,
+) -> Fact | None:
+    """Why the vendor did not do as asked, in its own words; None when it did. `missing` is what its 404 means."""
     fact = refusal(response, attempt, words(response, secrets))
+    if isinstance(fact, Refused) and response.status in {404, 410}:
+        fact = Refused(error=replace(fact.error, code=missing))
     if isinstance(fact, Refused | NotSent | Unanswered):
         return replace(fact, error=fact.error.with_details(**origin(response)))
     return None

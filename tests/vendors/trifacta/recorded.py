@@ -555,7 +555,7 @@ LOOKS = (
         "watch of a job that the vendor does not have",
         WATCH,
         [(LOOK, answer(404, exception("NotFound", "jobGroup 961247")))],
-        Refused(error=error(ErrorCode.VENDOR_REJECTED, "Trifacta answered 404: NotFound: jobGroup 961247", 404)),
+        Refused(error=error(ErrorCode.UNKNOWN_JOB, "Trifacta answered 404: NotFound: jobGroup 961247", 404)),
     ),
 )
 
