@@ -71,5 +71,6 @@ def locked(relay: Relay) -> Iterator[None]:
     assert isinstance(relay.store, SqliteStore)
     relay.store._writing.submit(relay.store._db.set_busy_timeout, 1).result()
     with closing(apsw.Connection(str(relay.settings.database.path))) as other:
+        other.set_busy_timeout(10_000)
         other.execute("BEGIN IMMEDIATE")
         yield

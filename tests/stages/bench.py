@@ -243,6 +243,7 @@ class Bench:
 def locked(folder: Path) -> Iterator[None]:
     """Another program locks the database."""
     with closing(apsw.Connection(str(folder / "relay.db"))) as other:
+        other.set_busy_timeout(10_000)
         other.execute("BEGIN IMMEDIATE")
         yield
 

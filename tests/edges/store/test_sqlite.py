@@ -280,7 +280,7 @@ async def test_faults_are_told_by_what_can_be_done(sqlite: SqliteEngine, code: i
 
 async def test_the_log_is_moved_into_the_file(sqlite: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Timed checkpoints keep the log from growing for ever; one that grew too long is cut."""
-    monkeypatch.setattr(engine_room, "CHECKPOINT_EVERY", 0.01)
+    monkeypatch.setattr(engine_room, "CHECKPOINT_EVERY", 1.0)
     monkeypatch.setattr(engine_room, "WAL_LIMIT", 100_000)
     store = await sqlite.open()
     await asyncio.gather(*(accepted(store, parameters={"text": "x" * 2000}) for _ in range(200)))
