@@ -32,10 +32,11 @@ def test_broker_frozen_then_killed(stage: World, rabbitmq: RabbitMQ) -> None:
     """
     with under_load(stage, "frozen"):
         stage.relay.until_logged("job.succeeded")
-        rabbitmq.freeze()
-        stage.post(stage.request("while-frozen"))
-        stage.until_state("while-frozen", "succeeded")
-        rabbitmq.thaw()
+    # Nobody publishes requests just then: pika waits for ever for a confirm that the frozen broker has forgotten.
+    rabbitmq.freeze()
+    stage.post(stage.request("while-frozen"))
+    stage.until_state("while-frozen", "succeeded")
+    rabbitmq.thaw()
     with under_load(stage, "killed", published=60):
         stage.relay.until(lambda line: line.get("event") == "job.succeeded" and "killed" in line["request"])
         rabbitmq.kill()
