@@ -70,8 +70,9 @@ def amqp_url() -> Iterator[str]:
         yield node.url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _rabbitmq_to_break() -> Iterator[RabbitMQ]:
+    """A node that was killed may keep queues that never confirm again (RabbitMQ 3.10), so no other file gets it."""
     with RabbitMQ() as node:
         yield node
 

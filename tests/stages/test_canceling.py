@@ -192,7 +192,7 @@ async def test_a_running_job_without_its_connection_cannot_be_stopped(bench: Ben
     ("fault", "code"),
     [
         (Fault(on="cancel", harm="denied", times=None), ErrorCode.VENDOR_AUTH_FAILED),
-        (Fault(on="cancel", harm="missing", times=None), ErrorCode.VENDOR_REJECTED),
+        (Fault(on="cancel", harm="missing", times=None), ErrorCode.UNKNOWN_JOB),
     ],
 )
 async def test_a_vendors_no_to_a_cancel_is_final(
