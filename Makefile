@@ -25,7 +25,8 @@ install: .venv/.installed ## make .venv from the lock, with relay in it
 
 demo: install ## show a job going from request to event
 ifeq ($(AMQP),1)
-	@RELAY_TEST_AMQP_URL="$${RELAY_AMQP__URL:-$$RELAY_TEST_AMQP_URL}" $(WITH_BROKER) $(BIN)/relay demo --amqp $(if $(ONCE),--once)
+	@RELAY_TEST_AMQP_URL="$${RELAY_AMQP__URL:-$$RELAY_TEST_AMQP_URL}" $(WITH_BROKER) \
+		sh -c 'RELAY_AMQP__URL="$$RELAY_TEST_AMQP_URL" exec $(BIN)/relay demo --amqp $(if $(ONCE),--once)'
 else
 	@$(BIN)/relay demo $(if $(ONCE),--once)
 endif

@@ -5,7 +5,7 @@ As a module it is what the tests start, stop, kill and freeze. As a program,
     python -m tests.rabbitmq run -- COMMAND…
 
 it runs COMMAND against the broker that RELAY_TEST_AMQP_URL names or, where it names none, against a private
-node that ends with COMMAND. COMMAND finds the URL in RELAY_TEST_AMQP_URL and RELAY_AMQP__URL.
+node that ends with COMMAND. COMMAND finds the URL in RELAY_TEST_AMQP_URL.
 """
 
 import os
@@ -263,7 +263,7 @@ def _run(command: list[str]) -> int:
 
 
 def _run_with(url: str, command: list[str]) -> int:
-    child = subprocess.Popen(command, env=os.environ | {"RELAY_TEST_AMQP_URL": url, "RELAY_AMQP__URL": url})
+    child = subprocess.Popen(command, env=os.environ | {"RELAY_TEST_AMQP_URL": url})
 
     def pass_on(number: int, _: FrameType | None) -> None:
         child.send_signal(number)
