@@ -11,7 +11,7 @@ WITH_BROKER := $(BIN)/python -m tests.rabbitmq run --
 WITH_SERVERS := $(BIN)/python -m tests.postgres && $(WITH_BROKER)
 
 # Tests mostly wait for servers and processes, so more of them run at a time than there are cores.
-WORKERS ?= 4
+WORKERS ?= 3
 
 # Each room with the per cent of its lines and branches below which `make test` fails.
 COVERAGE := core:0 stages:0 vendors:0 edges:0
