@@ -147,12 +147,14 @@ def test_failure_says_why(world: World) -> None:
 @pytest.mark.parametrize("calling", ["once", "early", "twice", "forged"])
 @pytest.mark.parametrize(("outcome", "status"), [("Complete", "succeeded"), ("Failed", "failed")])
 def test_learned_by_callback(world: World, calling: Calling, outcome: Outcome, status: str) -> None:
-    """The vendor's callback ends the job, also before its submit was answered, twice, or after a forged one."""
+    """The vendor's callback ends the job, also before its submit was answered, twice, or after a forged one (which
+    brings the next look forward, so that a look may be first)."""
     request = world.request(completion=BY_WEBHOOK, fate=Fate(outcome=outcome, calling=calling))
     world.publish(request)
     seen = world.event(request.id)
 
-    assert (status, "webhook") == (seen.data["status"], seen.data["completedBy"])
+    assert status == seen.data["status"]
+    assert seen.data["completedBy"] in ({"webhook", "poll"} if calling == "forged" else {"webhook"})
 
 
 def test_lost_callback(world: World) -> None:
