@@ -14,7 +14,7 @@ WITH_SERVERS := $(BIN)/python -m tests.postgres && $(WITH_BROKER)
 WORKERS ?= 3
 
 # Each room with the per cent of its lines and branches below which `make test` fails.
-COVERAGE := core:0 stages:0 vendors:0 edges:0
+COVERAGE := core:100 stages:99 vendors:100 edges:95
 
 .PHONY: help install demo test bench lint style types imports format lock
 
