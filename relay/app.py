@@ -24,7 +24,7 @@ from relay.core.egress import EgressPolicy, check_url
 from relay.core.job import Job, ulid
 from relay.core.vendor import Account, Connection
 from relay.edges.amqp import Broker, Topology
-from relay.edges.http import TlsFiles, VendorDriver, VendorLink, WebhookSender
+from relay.edges.http import Fetch, TlsFiles, VendorDriver, VendorLink, WebhookSender
 from relay.edges.store import ScriptedStore, open_store
 from relay.edges.vault import KEY_RECIPE, KeyRefused, Vault, key_beside
 from relay.edges.web import ApiToken, Doors, Server
@@ -80,9 +80,9 @@ class Relay:
         self._stop = asyncio.Event()
         self._draining = False
         self.callbacks = Callbacks(vault.derive, settings.http.public_url)
-        self.vendors = _driver(settings, self.accounts, self._reread if reload else None)
         policy = policy_of(settings)
         self.sender = WebhookSender(policy, time.time)
+        self.vendors = _driver(settings, self.accounts, self._reread if reload else None, self.sender.fetch)
         self._build_stages(policy)
         patience = min(LONGEST_ANSWER, settings.shutdown_timeout)
         self.server = Server(self._doors(), settings.http.host, settings.http.port, shutdown_timeout=patience)
@@ -504,9 +504,9 @@ def tls_context(amqp: Amqp) -> ssl.SSLContext | None:
     return context
 
 
-def _driver(settings: Settings, accounts: Mapping[str, Account], reread: Reread | None) -> VendorDriver:
+def _driver(settings: Settings, accounts: Mapping[str, Account], reread: Reread | None, fetch: Fetch) -> VendorDriver:
     try:
-        return VendorDriver(links_of(settings, accounts), reread=reread)
+        return VendorDriver(links_of(settings, accounts), reread=reread, fetch=fetch)
     except ValueError as error:
         raise SettingsError(str(error)) from None
 

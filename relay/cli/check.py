@@ -14,7 +14,7 @@ from relay.cli.configured import Config, run, settings_of
 from relay.cli.topology import look_at
 
 if TYPE_CHECKING:
-    from relay.core.flow import Flow, Request
+    from relay.core.flow import Flow, Request, Response
     from relay.core.vendor import Account
     from relay.edges.http import VendorDriver
     from relay.settings import Amqp, Settings
@@ -152,24 +152,30 @@ async def _broker(amqp: "Amqp") -> Finding:
 
 async def _connection(driver: "VendorDriver", account: "Account") -> Finding:
     """Whether the vendor is there and lets us in."""
-    from relay.core.flow import TransportError
+    from relay.core.flow import NotLetIn, TransportError
     from relay.ports import FlowFailed
 
     what = f"connection {account.connection.name}"
+    greeting = account.vendor.greeting(account.connection)
+    if greeting is None:
+        return Finding(what, "note", f"not asked: {account.vendor.name} declares no greeting")
     try:
         async with asyncio.timeout(PATIENCE):
-            status = await driver.run(account.connection.name, _greet(account.vendor.greeting))
+            answer = await driver.run(account.connection.name, _ask(greeting))
+    except NotLetIn as error:
+        return Finding(what, "failed", f"the credentials are refused: {error}")
     except (TransportError, FlowFailed) as error:
         return Finding(what, "failed", str(error))
     except TimeoutError:
         return Finding(what, "failed", f"no answer within {PATIENCE:g} s")
-    asked = f"GET {account.vendor.greeting.path}"
-    if status in (401, 403):
-        return Finding(what, "failed", f"the vendor refuses the credentials ({status} to {asked})")
-    if not 200 <= status < 300:
-        return Finding(what, "failed", f"{account.connection.base_url} answers {asked} with {status}: check baseUrl")
+    asked = f"{greeting.method} {greeting.path}"
+    if answer.status in (401, 403) or account.vendor.unauthorized(answer):
+        return Finding(what, "failed", f"the vendor refuses the credentials ({answer.status} to {asked})")
+    if not answer.ok:
+        told = f"{account.connection.base_url} answers {asked} with {answer.status}: check baseUrl"
+        return Finding(what, "failed", told)
     return Finding(what, "ok", f"{account.vendor.name} at {account.connection.base_url} lets relay in")
 
 
-def _greet(request: "Request") -> "Flow[int]":
-    return (yield request).status
+def _ask(request: "Request") -> "Flow[Response]":
+    return (yield request)

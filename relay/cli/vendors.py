@@ -46,11 +46,11 @@ def show(
     elif as_json:
         output.print_json(about)
     else:
-        output.fields(
-            [("vendor", f"{about['name']}: {about['title']}"), ("cancels", "yes" if about["cancels"] else "no")]
-        )
+        output.fields([("vendor", f"{about['name']}: {about['title']}")])
         output.heading("Operations")
-        output.table(("operation", "kind", "calls back", "parameters"), map(_line, about["operations"]))
+        output.table(
+            ("operation", "kind", "can be canceled", "calls back", "parameters"), map(_line, about["operations"])
+        )
         output.heading("Settings of a connection")
         output.table(("setting", "meaning"), _properties(about["settings"]), "none")
 
@@ -66,7 +66,8 @@ def _line(operation: Row) -> tuple[str, ...]:
     schema = operation["parameters"]
     needed = schema.get("required", ())
     names = (f"{name}*" if name in needed else name for name in schema.get("properties", {}))
-    return operation["name"], operation["kind"], "yes" if operation["callback"] else "", " ".join(names)
+    marks = ("yes" if operation[name] else "" for name in ("cancels", "callback"))
+    return operation["name"], operation["kind"], *marks, " ".join(names)
 
 
 def _properties(schema: Row) -> list[tuple[str, str]]:

@@ -24,10 +24,11 @@ class SubmitStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
-    """The vendor has taken the job."""
+    """The vendor has taken the job. `memo` is what its adapter wants to know again when it asks for the job later."""
 
     attempt: int
     ref: Ref
+    memo: JsonValue = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +75,10 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A look-up shows that an uncertain submit did arrive."""
+    """A look-up shows that an uncertain submit did arrive; `memo` as in Submitted."""
 
     ref: Ref
+    memo: JsonValue = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

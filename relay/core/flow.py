@@ -2,6 +2,8 @@
 
     TransportError
     ├── NotReached     no connection was ever made: the other side surely has nothing
+    │   ├── NotLetIn     the credentials are refused where they are given out
+    │   └── NotFetched   a file that the job names cannot be had
     └── NoAnswer       the request may have arrived: the answer was lost, late, broken or too large
 
 The driver raises these *into* a flow at its ``yield``; a flow that does not care lets them pass, and the stage
@@ -11,7 +13,7 @@ turns them into a fact. The split says what the caller may safely do next.
 import json
 import math
 import re
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -32,6 +34,18 @@ class NotReached(TransportError):
     """No connection was made (name, refusal, TLS, local limit), so nothing can have happened there."""
 
 
+class NotLetIn(NotReached):
+    """Whoever gives out the credentials refuses them to relay: nothing was sent, and nothing will change by itself."""
+
+
+class NotFetched(NotReached):
+    """A file that the request names could not be fetched; `final` where another try would end the same way."""
+
+    def __init__(self, text: str, *, final: bool = False) -> None:
+        super().__init__(text)
+        self.final = final
+
+
 class NoAnswer(TransportError):
     """The request may have been taken: timeout, reset, broken or oversized answer."""
 
@@ -41,8 +55,22 @@ class Unreadable(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FilePart:
+    """One file of a multipart form."""
+
+    name: str
+    """The form's field."""
+    filename: str
+    content: bytes = field(repr=False)
+    content_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One HTTP request to a vendor, relative to the connection's base URL."""
+    """One HTTP request to a vendor, relative to the connection's base URL.
+
+    At most one body: `json`, or a form: urlencoded, and multipart where it has `files`.
+    """
 
     method: str
     path: str
@@ -50,11 +78,17 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     json: JsonValue = field(default=None, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
+    files: Sequence[FilePart] = field(default=(), repr=False)
     authenticated: bool = True
     """Whether the connection's credentials go with it; a token fetch goes without."""
     once: bool = False
     """True where sending it twice would do harm: goes over a fresh connection if its method is one that
     HTTP clients repeat by themselves."""
+    foreign: bool = False
+    """The path is a whole URL that came with the job: fetched under the egress guard, without credentials, outside
+    the connection's limits. Raises NotFetched at the flow's `yield` instead of any other TransportError."""
+    cap: int | None = None
+    """Bytes of the answer's body that are read at most; None for what the driver takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

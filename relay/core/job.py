@@ -117,6 +117,8 @@ class JobSpec:
     operation: str
     parameters: Mapping[str, JsonValue] = field(default_factory=dict, repr=False)
     target: Target | None = None
+    reruns: str | None = None
+    """The operation that the rerun of a relay job does again."""
     mode: Mode = "poll"
     callback: bool = False
     """Whether relay asks the vendor to call back: `mode` as resolved for this operation and configuration."""
@@ -127,6 +129,11 @@ class JobSpec:
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     correlation_id: str | None = None
     traceparent: str | None = None
+
+    @property
+    def action(self) -> str:
+        """The vendor's operation that is to be done: the one asked for, or the one that is done again."""
+        return self.reruns or self.operation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +173,8 @@ class Job:
     vendor_status: str | None = None
     vendor_state: str | None = None
     vendor_cancel: VendorCancel | None = None
+    memo: JsonValue = field(default=None, repr=False)
+    """What the vendor's adapter noted at the submit, for its later conversations; shown to nobody."""
     cancel_by: str | None = None
     """The cancel job that canceled this one, or asked its vendor to."""
     progress: JsonValue = None

@@ -152,13 +152,13 @@ def _submitted(scene: _Scene, fact: facts.Submitted) -> Step:
     """Kept from any attempt: its job exists at the vendor."""
     if scene.job.state is State.RUNNING:
         return _ignored(scene, fact)
-    return _now_running(scene, fact.ref, "job.submitted", {"attempt": fact.attempt})
+    return _now_running(scene, fact.ref, "job.submitted", {"attempt": fact.attempt}, fact.memo)
 
 
 def _found(scene: _Scene, fact: facts.Found) -> Step:
     if scene.job.state is State.RUNNING:
         return _ignored(scene, fact)
-    return _now_running(scene, fact.ref, "job.found", {})
+    return _now_running(scene, fact.ref, "job.found", {}, fact.memo)
 
 
 def _answered(scene: _Scene, fact: facts.Answered) -> Step:
@@ -355,10 +355,11 @@ def _ignored(scene: _Scene, fact: Fact) -> Step:
     return Step(job=scene.job, delay=None, what="job.fact_ignored", detail=detail | _known(told), moved=False)
 
 
-def _now_running(scene: _Scene, ref: Ref, what: str, detail: Mapping[str, JsonValue]) -> Step:
+def _now_running(scene: _Scene, ref: Ref, what: str, detail: Mapping[str, JsonValue], memo: JsonValue = None) -> Step:
     job = replace(
         _with_ref(scene.job, ref, ref.status),
         state=State.RUNNING,
+        memo=memo,
         submitted_at=scene.now,
         polls=0,
         troubles=0,

@@ -1,25 +1,86 @@
 """What a vendor is to relay: a frozen record of flows. No vendor awaits, opens a session, sleeps, retries or logs."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, SecretStr
 from pydantic.alias_generators import to_camel
 
-from relay.core.facts import Answered, Fact, NotSent, Refused, Unanswered
+from relay.core.facts import Fact
 from relay.core.flow import Flow, JsonValue, Request, Response
-from relay.core.job import ErrorCode, Job, JobError
+from relay.core.job import Job
 
 Kind: TypeAlias = Literal["tracked", "immediate"]
 
 
 class Parameters(BaseModel):
-    """An operation's parameters: the vendor's own request fields in camelCase; unknown ones are refused."""
+    """An operation's parameters: the vendor's own request fields in camelCase; unknown ones are refused.
+
+    What is sent are the parameters as they were given: the model checks them, and says what they may be.
+    """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=to_camel, validate_by_name=False, validate_by_alias=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        alias_generator=to_camel,
+        validate_by_name=False,
+        validate_by_alias=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
+
+    def urls(self) -> Iterable[tuple[str, str]]:
+        """Every URL that relay is to fetch, after its path in the parameters (`sqlfiles[0].url`)."""
+        return ()
+
+
+class VendorObject(BaseModel):
+    """An object in the vendor's own spelling; fields that are not documented pass as they are."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        strict=True,
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_name=False,
+        validate_by_alias=True,
+        use_attribute_docstrings=True,
+    )
+
+
+def is_id(value: JsonValue) -> bool:
+    """Whether the value can be the id of something at the vendor: a whole number or a plain word. It may become part
+    of a path, so nothing that could lead elsewhere is one."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return False
+    return _ID.fullmatch(str(value)) is not None
+
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+
+
+def _vendor_id(value: Any) -> int | str:
+    if is_id(value):
+        return value  # type: ignore[no-any-return]
+    raise ValueError("an id is a whole number, or a text of letters, digits, '_' and '-'")
+
+
+VendorId: TypeAlias = Annotated[int | str, PlainValidator(_vendor_id, json_schema_input_type=int | str)]
+"""An id at the vendor, kept as given."""
+
+
+def _header_safe(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if not text or not text.isprintable():
+        raise ValueError("it is empty, or holds a line break or another unprintable character")
+    return secret
+
+
+Secret: TypeAlias = Annotated[SecretStr, AfterValidator(_header_safe)]
+"""A secret that can go into a header."""
 
 
 class Options(BaseModel):
@@ -32,6 +93,7 @@ class Options(BaseModel):
         validate_by_name=False,
         validate_by_alias=True,
         hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
 
 
@@ -66,59 +128,104 @@ class Callback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """What there is to authenticate with, besides the connection's settings.
+
+    `now` is in Unix seconds. `kept` is what the last credentials left to be kept, by whichever relay; None at first,
+    and for vendors that keep nothing. `refused`: the vendor has just refused the credentials in use, so what was kept
+    of them will not do.
+    """
+
+    now: float
+    kept: Mapping[str, JsonValue] | None = field(default=None, repr=False)
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What goes with every request of a connection. `expires_in` is in seconds, None for as long as they work."""
+    """What goes with every request of a connection. `expires_in` is in seconds, None for as long as they work.
+
+    `form` fields go with requests that have a form. `keep` is for the next `Login.kept`, sealed at rest and shared by
+    all relays on the store: for tokens that rotate.
+    """
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    form: Mapping[str, str] = field(default_factory=dict, repr=False)
     expires_in: float | None = None
+    keep: Mapping[str, JsonValue] | None = field(default=None, repr=False)
 
 
 Submit: TypeAlias = Callable[[Connection, Job, CallbackAddress | None], Flow[Fact]]
 Ask: TypeAlias = Callable[[Connection, Job], Flow[Fact]]
+Verify: TypeAlias = Callable[[Connection, Callback, str, float], str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reporting:
+    """How a vendor reports the end of a job by itself.
+
+    `verify` says why a callback is not the vendor's, None if it is; its last two arguments are the job's secret and
+    now (Unix seconds). None where the vendor signs nothing: then its word is confirmed by a poll before it counts.
+    `read` turns a callback into a fact. `job_id` is the vendor's id of the job that a callback is about, None if it
+    names none.
+    """
+
+    read: Callable[[Connection, Job, Callback], Flow[Fact]]
+    job_id: Callable[[Callback], str | None]
+    verify: Verify | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One thing that a vendor can be asked to do.
 
-    `submit` starts it (or answers it, when immediate). `find` learns whether an unanswered submit arrived, and may
-    send the same idempotency key again; None where the vendor has neither key nor look-up. `repeatable`: doing it
-    twice is as good as once. `callback`: the vendor can report its end by itself.
+    `submit` starts it, or answers it, where it is immediate. `find` learns whether an unanswered submit arrived, and
+    may send the same idempotency key again; None where the vendor has neither key nor look-up. `poll` asks how a
+    submitted job fares; with it the operation is tracked. `cancel` asks to stop it and ends in `Answered` or `Refused`;
+    None where the vendor cannot. `callback`: how the vendor reports its end, None where it does not. `repeatable`:
+    doing it twice is as good as once. A poll's 404 within `not_found_grace` seconds of the submit is no sighting.
     """
 
     name: str
-    kind: Kind
     parameters: type[Parameters]
     submit: Submit
     find: Submit | None = None
+    poll: Ask | None = None
+    cancel: Ask | None = None
+    callback: Reporting | None = None
     repeatable: bool = False
-    callback: bool = False
+    not_found_grace: float = 30.0
+
+    @property
+    def kind(self) -> Kind:
+        """Whether it ends when the vendor's job ends, or with the vendor's answer."""
+        return "immediate" if self.poll is None else "tracked"
+
+
+def unauthorized(response: Response) -> bool:
+    """Whether the vendor no longer takes the credentials: its status is 401."""
+    return response.status == 401
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
     """A kind of job system.
 
-    `greeting` changes nothing, and the vendor answers it with 2xx to whom it lets in. `poll` asks how a submitted job
-    fares. `cancel` asks to stop it and ends in `Answered` or `Refused`; None where the vendor cannot. `verify` says
-    why a callback is not the vendor's, None if it is; its last two arguments are the job's secret and now (Unix
-    seconds). `read_callback` turns a verified one into a fact. A poll's 404 within `not_found_grace` seconds of the
-    submit is no sighting.
+    `authenticate` learns what goes with every request; it may ask token services elsewhere, and raises NotLetIn where
+    those refuse. `greeting` is a request that changes nothing, and which the vendor answers with 2xx to whom it lets
+    in; None where there is none. `unauthorized` tells an answer after which new credentials are to be fetched, once.
+    `remembers`: its credentials have something to keep.
     """
 
     name: str
     title: str
     options: type[Options]
     operations: Mapping[str, Operation]
-    authenticate: Callable[[Connection], Flow[Credentials]]
-    greeting: Request
-    poll: Ask
-    cancel: Ask | None = None
-    verify: Callable[[Connection, Callback, str, float], str | None] | None = None
-    read_callback: Callable[[Connection, Job, Callback], Flow[Fact]] | None = None
-    callback_job_id: Callable[[Callback], str | None] | None = None
-    not_found_grace: float = 30.0
+    authenticate: Callable[[Connection, Login], Flow[Credentials]]
+    greeting: Callable[[Connection], Request | None]
+    unauthorized: Callable[[Response], bool] = unauthorized
+    remembers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,42 +238,6 @@ class Account:
     allowed: frozenset[str]
     max_in_flight: int | None = None
 
-
-def refusal(response: Response, attempt: int, message: str) -> Fact | None:
-    """What an answer to a submit means when it is not a success; None when it is 2xx.
-
-    429, and 503 with Retry-After, were not taken; other 4xx are a no; everything else may have been taken.
-    `message` is the vendor's own word on it, already free of secrets.
-    """
-    if response.ok:
-        return None
-    hint = retry_after(response)
-    if response.status == 429 or (response.status == 503 and hint is not None):
-        return NotSent(attempt=attempt, error=unavailable(message), retry_after=hint)
-    if response.status in (401, 403):
-        return Refused(error=JobError(code=ErrorCode.VENDOR_AUTH_FAILED, message=message, retryable=True))
-    if 400 <= response.status < 500 and response.status != 408:
-        return Refused(error=JobError(code=ErrorCode.VENDOR_REJECTED, message=message))
-    return Unanswered(attempt=attempt, error=unavailable(message))
-
-
-def unavailable(message: str, **details: JsonValue) -> JobError:
-    """The vendor could not be reached, or had nothing usable to say."""
-    return JobError(code=ErrorCode.VENDOR_UNAVAILABLE, message=message, retryable=True, details=details)
-
-
-def retry_after(response: Response) -> float | None:
-    """The seconds that a Retry-After or x-retry-after header asks for; None without a readable one.
-
-    Only the delay form is read: the date form would need a clock that both sides share.
-    """
-    for name in ("retry-after", "x-retry-after"):
-        text = response.headers.get(name, "").strip()
-        if text.isascii() and text.isdigit() and len(text) < 10:
-            return float(text)
-    return None
-
-
-def answered(result: JsonValue, **known: str | None) -> Answered:
-    """An immediate operation's answer; see `Answered` for what may be known of the job asked about."""
-    return Answered(result=result, **known)
+    def operation_of(self, job: Job) -> Operation | None:
+        """What the job does at the vendor; None where the vendor has no such operation (any more)."""
+        return self.vendor.operations.get(job.spec.action)

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import orjson
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from relay import failpoints
 from relay.core import cloudevents
@@ -85,6 +85,16 @@ class ReplyPolicy:
         return None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Address:
+    """Whom a request is for: the connection, its account (None where a cancel does without), and the relay job that it
+    names as its target."""
+
+    connection: str
+    account: Account | None
+    target: Job | None = None
+
+
 class Accept:
     """Takes requests."""
 
@@ -149,10 +159,11 @@ class Accept:
     async def _checked(self, asked: Asked, raw: Mapping[str, JsonValue]) -> NewJob:
         request = self._request(self._canonical(raw))
         request_id = request.request_id or self._fallback(asked)
-        connection, account = await self._addressed(request, asked)
-        operation = self._operation(request, account)
+        address = await self._addressed(request, asked)
+        operation = self._operation(request, address)
+        again = address.target if request.operation == "rerun" else None
         complaints = [
-            *self._bad_parameters(request, operation),
+            *self._bad_parameters(request if again is None else again.spec, operation),
             *self._bad_urls(request),
             *self._bad_completion(request, operation),
             *self._bad_reply(asked),
@@ -160,8 +171,8 @@ class Accept:
         if complaints:
             raise Refusal(ErrorCode.INVALID_REQUEST, complaints)
         now = self._clock()
-        spec = self._spec(request, request_id, asked, connection, account, operation)
-        limited = _takes_place(account, operation)
+        spec = self._spec(request, request_id, asked, address, operation)
+        limited = _takes_place(address.account, operation)
         job = Job(
             id=new_job_id(now, secrets.token_bytes(10)),
             spec=spec,
@@ -251,7 +262,7 @@ class Accept:
             raise refuse(ErrorCode.INVALID_REQUEST, "requestId", "must be 1 to 200 printable characters")
         return given
 
-    async def _addressed(self, request: JobRequest, asked: Asked) -> tuple[str, Account | None]:
+    async def _addressed(self, request: JobRequest, asked: Asked) -> "_Address":
         """The connection that the request is for: its own, or its target's."""
         if request.target is not None:
             return await self._addressed_by(request.target, request, asked)
@@ -260,9 +271,9 @@ class Accept:
             raise refuse(
                 ErrorCode.FORBIDDEN_OPERATION, "connection", f"the token is not for the connection {name!r}", status=403
             )
-        return name, self._account(name)
+        return _Address(connection=name, account=self._account(name))
 
-    async def _addressed_by(self, named: TargetName, request: JobRequest, asked: Asked) -> tuple[str, Account | None]:
+    async def _addressed_by(self, named: TargetName, request: JobRequest, asked: Asked) -> "_Address":
         """The target's connection. A cancel may find its target later, or without its connection; what a token
         is not for does not exist for it."""
         target = await find_target(self._store, named)
@@ -270,9 +281,10 @@ class Accept:
         if target is None or (asked.connections is not None and target.spec.connection not in asked.connections):
             if scoped or not cancel:
                 raise refuse(ErrorCode.UNKNOWN_JOB, "target", "relay has no such job")
-            return "", None
+            return _Address(connection="", account=None)
         name = target.spec.connection
-        return name, self._accounts.get(name) if cancel else self._account(name)
+        account = self._accounts.get(name) if cancel else self._account(name)
+        return _Address(connection=name, account=account, target=target)
 
     def _account(self, name: str) -> Account:
         if name not in self._accounts:
@@ -280,30 +292,38 @@ class Accept:
             raise refuse(ErrorCode.UNKNOWN_CONNECTION, "connection", f"no connection {name!r}; configured are: {known}")
         return self._accounts[name]
 
-    def _operation(self, request: JobRequest, account: Account | None) -> Operation | None:
+    def _operation(self, request: JobRequest, address: "_Address") -> Operation | None:
         """What the vendor is to do; None where a relay job is canceled, which needs no operation of its own."""
+        account, target = address.account, address.target
         if account is None:  # only a cancel comes without
             return None
-        name, vendor = request.operation, account.vendor
+        vendor = account.vendor
+        name: str = request.operation
         if name not in account.allowed and (name in vendor.operations or request.target is not None):
-            message = f"{name!r} is not among connections.{account.connection.name}.operations"
-            raise refuse(ErrorCode.FORBIDDEN_OPERATION, "operation", message)
+            raise _forbidden(name, account)
         if request.target is not None and name == "cancel":
             return None
+        if target is not None:
+            if target.spec.action == "cancel":
+                raise refuse(ErrorCode.UNSUPPORTED_OPERATION, "target", "a cancel can't be run again")
+            name = target.spec.action
+            if name not in account.allowed:
+                raise _forbidden(name, account)
         if name not in vendor.operations:
             message = f"{vendor.name} has no {name!r}; it has: {', '.join(sorted(vendor.operations))}"
             raise refuse(ErrorCode.UNSUPPORTED_OPERATION, "operation", message)
         return vendor.operations[name]
 
-    def _bad_parameters(self, request: JobRequest, operation: Operation | None) -> Sequence[Complaint]:
+    def _bad_parameters(self, asked: JobRequest | JobSpec, operation: Operation | None) -> Sequence[Complaint]:
         if operation is None:
             return []
-        model: type[BaseModel] = operation.parameters
+        model = operation.parameters
         try:
-            model.model_validate(request.parameters)
+            checked = model.model_validate(asked.parameters)
         except ValidationError as error:
             return complaints_of(error, model, "parameters")
-        return []
+        urls = ((path, self._check_url(url)) for path, url in checked.urls())
+        return [Complaint(path=f"parameters.{path}", message=why) for path, why in urls if why]
 
     def _bad_urls(self, request: JobRequest) -> Sequence[Complaint]:
         checked = ((number, self._check_url(hook.url)) for number, hook in enumerate(request.webhooks))
@@ -328,20 +348,20 @@ class Accept:
         request: JobRequest,
         request_id: str,
         asked: Asked,
-        connection: str,
-        account: Account | None,
+        address: "_Address",
         operation: Operation | None,
     ) -> JobSpec:
         completion = request.completion
-        can_call = operation is not None and operation.callback and self._callbacks.possible
-        target = request.target
-        return JobSpec(
+        can_call = operation is not None and operation.callback is not None and self._callbacks.possible
+        target, again = request.target, address.target if request.operation == "rerun" else None
+        spec = JobSpec(
             request_id=request_id,
-            connection=connection,
-            vendor=account.vendor.name if account else "",
+            connection=address.connection,
+            vendor=address.account.vendor.name if address.account else "",
             operation=request.operation,
-            parameters=request.parameters,
+            parameters=again.spec.parameters if again else request.parameters,
             target=Target(job_id=target.job_id, request_id=target.request_id) if target else None,
+            reruns=again.spec.action if again else None,
             mode=completion.mode,
             callback=can_call and completion.mode != "poll",
             poll_interval=completion.poll_interval,
@@ -352,6 +372,7 @@ class Accept:
             correlation_id=asked.correlation_id,
             traceparent=asked.traceparent,
         )
+        return spec if again is None else _like(spec, again.spec, request.model_fields_set)
 
     # --- AMQP ---
 
@@ -542,3 +563,21 @@ def _unstorable(value: JsonValue, path: tuple[str | int, ...]) -> Iterator[Compl
             yield Complaint(path=json_path(path), message=message)
         else:
             yield from _unstorable(inner, (*path, key))
+
+
+def _forbidden(operation: str, account: Account) -> Refusal:
+    message = f"{operation!r} is not among connections.{account.connection.name}.operations"
+    return refuse(ErrorCode.FORBIDDEN_OPERATION, "operation", message)
+
+
+def _like(spec: JobSpec, again: JobSpec, given: set[str]) -> JobSpec:
+    """A rerun is done as its target was, but for what its own request says."""
+    kept: dict[str, JsonValue] = {}
+    if "completion" not in given:
+        kept |= {"mode": again.mode, "callback": again.callback, "poll_interval": again.poll_interval}
+        kept |= {"timeout": again.timeout}
+    if "webhooks" not in given:
+        kept["webhooks"] = again.webhooks
+    if "metadata" not in given:
+        kept["metadata"] = again.metadata
+    return replace(spec, **kept)

@@ -19,9 +19,10 @@ Derive = Callable[[bytes, str], list[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """The job that a token names."""
+    """The job that a token names, and what it does at the vendor."""
 
     connection: str
+    operation: str
     job_id: str
 
 
@@ -41,18 +42,18 @@ class Callbacks:
         """Where the vendor reports this job, None if it is not to."""
         if not job.spec.callback or self._public_url is None:
             return None
-        name = f"{job.spec.connection}.{job.id}"
+        name = f"{job.spec.connection}.{job.spec.action}.{job.id}"
         url = f"{self._public_url.rstrip('/')}/v1/callbacks/{name}.{self._macs(name)[0]}"
         return CallbackAddress(url=url, secret=self.secrets(job.id)[0])
 
     def recognise(self, token: str) -> Named | None:
         """The job that the token names, None unless relay made it."""
         name, _, mac = token.rpartition(".")
-        connection, _, job_id = name.partition(".")
-        if not all(part.isascii() for part in (name, mac)):
+        parts = name.split(".")
+        if len(parts) != 3 or not token.isascii():
             return None
         known = [hmac.compare_digest(mac, own) for own in self._macs(name)]
-        return Named(connection, job_id) if any(known) else None
+        return Named(*parts) if any(known) else None
 
     def secrets(self, job_id: str) -> list[str]:
         """The secrets that the job's callbacks may be signed with, the current one first."""

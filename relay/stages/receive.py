@@ -12,7 +12,7 @@ from relay.core.facts import Fact
 from relay.core.flow import TransportError
 from relay.core.job import Job, State
 from relay.core.lifecycle import LAPSES_ALLOWED
-from relay.core.vendor import Account, Callback
+from relay.core.vendor import Account, Callback, Operation, Verify
 from relay.metrics import Metrics
 from relay.ports import (
     CallbackCame,
@@ -68,7 +68,7 @@ class Receive:
         if named is None or account is None:
             self._metrics.callbacks.labels("", "unknown").inc()
             return "unknown"
-        why = self._why_not(account, named.job_id, callback)
+        why = self._why_not(account, named, callback)
         if why is not None:
             await self._turn_away(named, why)
             return "unsigned"
@@ -94,16 +94,14 @@ class Receive:
 
     # --- taking in ---
 
-    def _why_not(self, account: Account, job_id: str, callback: Callback) -> str | None:
+    def _why_not(self, account: Account, named: Named, callback: Callback) -> str | None:
         """Why the callback is not the vendor's; with signatures off, the token alone tells."""
-        if account.connection.callback_signature == "off":
-            return None
-        verify = account.vendor.verify
+        operation = account.vendor.operations.get(named.operation)
+        verify = _verification(account, operation)
         if verify is None:
             return None
-        reasons = [
-            verify(account.connection, callback, secret, self._clock()) for secret in self._callbacks.secrets(job_id)
-        ]
+        secrets = self._callbacks.secrets(named.job_id)
+        reasons = [verify(account.connection, callback, secret, self._clock()) for secret in secrets]
         return None if None in reasons else reasons[0]
 
     async def _turn_away(self, named: Named, why: str) -> None:
@@ -153,16 +151,17 @@ class Receive:
         if stored.lapses >= LAPSES_ALLOWED:
             return [facts.Nudged(reason=f"relay was stopped {stored.lapses} times in a row while it read a callback")]
         fact = await self._read(job, account, stored.callback)
-        proven = account.connection.callback_signature == "required" and account.vendor.verify is not None
+        proven = _verification(account, account.operation_of(job)) is not None
         return [fact] if proven else _unproven(job, fact)
 
     async def _read(self, job: Job, account: Account, callback: Callback) -> Fact:
         """What the callback says."""
-        read = account.vendor.read_callback
-        if read is None:
-            return facts.Nudged(reason="this vendor's callbacks say nothing by themselves")
+        operation = account.operation_of(job)
+        if operation is None or operation.callback is None:
+            return facts.Nudged(reason="this operation's callbacks say nothing by themselves")
+        flow = operation.callback.read(account.connection, job, callback)
         try:
-            return await self._vendors.run(account.connection.name, read(account.connection, job, callback))
+            return await self._vendors.run(account.connection.name, flow)
         except TransportError as error:
             return facts.Nudged(reason=f"the callback could not be confirmed: {error}")
         except FlowFailed as error:
@@ -172,6 +171,13 @@ class Receive:
     def _late(self, job: Job, fact: Fact) -> Note:
         detail = {"fact": type(fact).__name__, "vendorStatus": getattr(fact, "status", None)}
         return Note(at=self._clock(), what="callback.late", state=job.state.value, detail=detail)
+
+
+def _verification(account: Account, operation: Operation | None) -> Verify | None:
+    """How a callback is known to be the vendor's; None where its word has to be confirmed."""
+    if operation is None or operation.callback is None or account.connection.callback_signature == "off":
+        return None
+    return operation.callback.verify
 
 
 def _unproven(job: Job, fact: Fact) -> Sequence[Fact]:

@@ -50,15 +50,15 @@ _MOST_LOGGED = frozenset({"job.succeeded", "job.failed", "job.canceled", "job.ex
 
 def rules_of(account: Account | None, job: Job) -> Rules:
     """What may be done about a job, by its operation and connection as configured now."""
-    operation = account.vendor.operations.get(job.spec.operation) if account else None
+    operation = account.operation_of(job) if account else None
     if account is None or operation is None:
         return Rules()
     return Rules(
         repeatable=operation.repeatable,
         finds=operation.find is not None,
-        cancels=account.vendor.cancel is not None,
+        cancels=operation.cancel is not None,
         resubmits=account.connection.on_unknown_submit == "resubmit",
-        not_found_grace=account.vendor.not_found_grace,
+        not_found_grace=operation.not_found_grace,
     )
 
 

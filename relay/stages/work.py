@@ -10,12 +10,13 @@ import structlog
 
 from relay import failpoints
 from relay.core import facts
+from relay.core.answers import unavailable
 from relay.core.facts import Answered, Fact
-from relay.core.flow import Flow, NoAnswer, NotReached, TransportError
+from relay.core.flow import Flow, NoAnswer, NotLetIn, NotReached, TransportError
 from relay.core.job import ErrorCode, Job, JobError, State, VendorCancel
 from relay.core.lifecycle import Cancel, Find, Learn, Poll, Rest, Submit, next_act
 from relay.core.schedule import hinted
-from relay.core.vendor import Account, unavailable
+from relay.core.vendor import Account, Operation
 from relay.metrics import Metrics
 from relay.ports import FlowFailed, JobMoved, LaneMark, Store, Vendors
 from relay.stages.accept import find_target
@@ -72,35 +73,34 @@ class Work:
             await self._cancel_target(job)
         elif account is None:
             await self._wait_for_connection(job)
+        elif (operation := account.operation_of(job)) is None:
+            await self._recorder.learn(job, _gone(job), "response", heard=False)
         else:
-            await self._converse(job, act, account)
+            await self._converse(job, act, account, operation)
 
     # --- with the vendor ---
 
-    async def _converse(self, job: Job, act: Asking, account: Account) -> None:
+    async def _converse(self, job: Job, act: Asking, account: Account, operation: Operation) -> None:
         if isinstance(act, Submit):
-            if job.spec.operation not in account.vendor.operations:
-                await self._recorder.learn(job, facts.Refused(error=_gone(job)), "response", heard=False)
-                return
             failpoints.hit("work.before_start")
             begun = await self._recorder.begin(job, self._hold)
             failpoints.hit("work.after_start")
             if begun is None:
                 return
             job = begun
-        fact = await self._fact(job, act, account)
+        fact = await self._fact(job, act, account, operation)
         failpoints.hit("work.before_record")
         if isinstance(act, Cancel):
             fact = _told(fact)
         await self._recorder.learn(job, fact, "poll" if isinstance(act, Poll) else "response")
 
-    async def _fact(self, job: Job, act: Asking, account: Account) -> Fact:
+    async def _fact(self, job: Job, act: Asking, account: Account, operation: Operation) -> Fact:
         """What the conversation that the act calls for ends in; never raises for anything that a vendor did."""
         started = monotonic()
         name = type(act).__name__.lower()
         try:
             async with asyncio.timeout(self._act_timeout):
-                fact = await self._vendors.run(account.connection.name, self._flow(job, act, account))
+                fact = await self._vendors.run(account.connection.name, self._flow(job, act, account, operation))
         except TimeoutError:
             fact = _unheard(job, act, NoAnswer(f"the conversation took longer than {self._act_timeout:g} s"))
         except TransportError as error:
@@ -114,20 +114,20 @@ class Work:
         self._observe(job, account, name, fact, monotonic() - started)
         return fact
 
-    def _flow(self, job: Job, act: Asking, account: Account) -> Flow[Fact]:
-        connection, vendor = account.connection, account.vendor
+    def _flow(self, job: Job, act: Asking, account: Account, operation: Operation) -> Flow[Fact]:
+        connection = account.connection
         match act:
             case Submit():
-                return vendor.operations[job.spec.operation].submit(connection, job, self._callbacks.address(job))
+                return operation.submit(connection, job, self._callbacks.address(job))
             case Find():
-                find = vendor.operations[job.spec.operation].find
-                assert find is not None  # next_act asks only where the rules say so
-                return find(connection, job, self._callbacks.address(job))
+                assert operation.find is not None  # next_act asks only where the rules say so
+                return operation.find(connection, job, self._callbacks.address(job))
             case Poll():
-                return vendor.poll(connection, job)
+                assert operation.poll is not None  # an immediate job has ended with its answer
+                return operation.poll(connection, job)
             case Cancel():
-                assert vendor.cancel is not None  # the same
-                return vendor.cancel(connection, job)
+                assert operation.cancel is not None  # next_act asks only where the rules say so
+                return operation.cancel(connection, job)
             case _:
                 assert_never(act)
 
@@ -185,10 +185,11 @@ class Work:
         return facts.Postponed(reason=f"{target.id}, which has just moved on", delay=0.0)
 
     async def _canceled_at_vendor(self, job: Job, target: Job, account: Account | None) -> Fact:
-        if account is None or account.vendor.cancel is None:
-            message = f"{target.spec.vendor} cannot stop a running job"
+        operation = account.operation_of(target) if account else None
+        if account is None or operation is None or operation.cancel is None:
+            message = f"{target.spec.vendor} cannot stop a running {target.spec.action!r}"
             return facts.Refused(error=JobError(code=ErrorCode.UNSUPPORTED_OPERATION, message=message))
-        told = _told(await self._fact(target, Cancel(), account))
+        told = _told(await self._fact(target, Cancel(), account, operation))
         if told.outcome == "failed":
             return _not_canceled(told)
         asked = facts.CancelAsked(by=job.id, outcome=told.outcome)
@@ -232,8 +233,12 @@ def _told(fact: Fact) -> facts.CancelTold:
 def _unheard(job: Job, act: Asking, error: TransportError) -> Fact:
     """What a lost conversation means: for a submit it matters whether anything may have arrived."""
     problem = unavailable(str(error))
+    if isinstance(error, NotLetIn):
+        problem = JobError(code=ErrorCode.VENDOR_AUTH_FAILED, message=str(error), retryable=True)
     if not isinstance(act, Submit):
         return facts.PollFailed(error=problem)
+    if isinstance(error, NotLetIn):
+        return facts.Refused(error=problem)
     if isinstance(error, NotReached):
         return facts.NotSent(attempt=job.attempt, error=problem)
     return facts.Unanswered(attempt=job.attempt, error=problem)
@@ -248,9 +253,13 @@ def _broken(job: Job, act: Asking, error: FlowFailed) -> Fact:
     return facts.Refused(error=problem)
 
 
-def _gone(job: Job) -> JobError:
-    message = f"{job.spec.vendor} no longer has the operation {job.spec.operation!r}"
-    return JobError(code=ErrorCode.UNSUPPORTED_OPERATION, message=message)
+def _gone(job: Job) -> Fact:
+    """The vendor lacks the operation now: nothing is begun, and what runs already waits for it to come back."""
+    if job.state is not State.ACCEPTED:
+        reason = f"the operation {job.spec.action!r}, which {job.spec.vendor} no longer has"
+        return facts.Postponed(reason=reason, delay=MISSING_CONNECTION_DELAY)
+    message = f"{job.spec.vendor} no longer has the operation {job.spec.action!r}"
+    return facts.Refused(error=JobError(code=ErrorCode.UNSUPPORTED_OPERATION, message=message))
 
 
 def _forbidden(target: Job) -> JobError:

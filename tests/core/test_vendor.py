@@ -7,20 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
+from relay.core.answers import answered, refusal, retry_after, unavailable
 from relay.core.facts import Answered, NotSent, Refused, Unanswered
 from relay.core.flow import Response
 from relay.core.job import ErrorCode
-from relay.core.vendor import (
-    Callback,
-    CallbackAddress,
-    Credentials,
-    Options,
-    Parameters,
-    answered,
-    refusal,
-    retry_after,
-    unavailable,
-)
+from relay.core.vendor import Callback, CallbackAddress, Credentials, Options, Parameters
 
 
 class Run(Parameters):

@@ -17,38 +17,32 @@ from structlog.testing import capture_logs
 
 from relay import failpoints
 from relay.core.flow import Flow, NoAnswer, NotReached, Request, Response, TransportError
-from relay.core.job import Job
-from relay.core.vendor import Connection, Credentials, Options, Vendor
+from relay.core.vendor import Connection, Credentials, Login, Options, Vendor
 from relay.edges.http import TlsFiles, VendorDriver, VendorLink
 from relay.ports import FlowFailed
 from tests.edges import http_peers as peers
 from tests.edges.http_peers import Authority, Call, Handler, Peer, answer, replying, serving
 
-Authenticate = Callable[[Connection], Flow[Credentials]]
+Authenticate = Callable[[Connection, Login], Flow[Credentials]]
 
 
-def anonymous(_connection: Connection) -> Flow[Credentials]:
+def anonymous(_connection: Connection, _login: Login) -> Flow[Credentials]:
     """Authentication without any."""
     yield from ()
     return Credentials()
 
 
-def bearer(_connection: Connection) -> Flow[Credentials]:
+def bearer(_connection: Connection, _login: Login) -> Flow[Credentials]:
     """Authentication that never changes."""
     yield from ()
     return Credentials(headers={"Authorization": "Bearer canary-token"}, query={"key": "canary-key"})
 
 
-def by_token_fetch(_connection: Connection) -> Flow[Credentials]:
+def by_token_fetch(_connection: Connection, _login: Login) -> Flow[Credentials]:
     """Authentication by a token that is fetched from the vendor."""
     response = yield Request(method="POST", path="/token", form={"secret": "s"}, authenticated=False)
     token = response.json()
     return Credentials(headers={"Authorization": f"Bearer {token['token']}"}, expires_in=token.get("expiresIn"))
-
-
-def never_poll(_connection: Connection, _job: Job) -> Flow[Any]:
-    """What a vendor must have, and these tests do not use."""
-    yield from ()
 
 
 def link(base_url: str, authenticate: Authenticate = anonymous, **settings: Any) -> VendorLink:
@@ -59,8 +53,7 @@ def link(base_url: str, authenticate: Authenticate = anonymous, **settings: Any)
         options=Options,
         operations={},
         authenticate=authenticate,
-        greeting=Request(method="GET", path="/"),
-        poll=never_poll,
+        greeting=lambda _: Request(method="GET", path="/"),
     )
     connection = Connection(name="acme", vendor="v", base_url=base_url, options=Options())
     return VendorLink(connection=connection, vendor=vendor, **settings)
@@ -346,7 +339,7 @@ async def test_an_unknown_connection_is_not_reached() -> None:
 async def test_a_header_that_http_cannot_carry_is_the_flows_fault() -> None:
     """A line break in a secret shows as a fault that does not quote it."""
 
-    def broken(_connection: Connection) -> Flow[Credentials]:
+    def broken(_connection: Connection, _login: Login) -> Flow[Credentials]:
         yield from ()
         return Credentials(headers={"Authorization": "Bearer canary\n"})
 
@@ -715,7 +708,7 @@ async def test_a_replaced_secret_is_found_after_a_refusal() -> None:
     def reread(name: str) -> Connection:
         return Connection(name=name, vendor="v", base_url=next(passwords), options=Options())
 
-    def from_file(connection: Connection) -> Flow[Credentials]:
+    def from_file(connection: Connection, _login: Login) -> Flow[Credentials]:
         yield from ()
         return Credentials(headers={"authorization": connection.base_url})
 
@@ -779,7 +772,7 @@ async def test_a_token_service_may_live_elsewhere() -> None:
     """Only while it authenticates may a flow name another host."""
     async with serving(token_service()) as service, serving(replying(peers.OK)) as vendor:
 
-        def elsewhere(_connection: Connection) -> Flow[Credentials]:
+        def elsewhere(_connection: Connection, _login: Login) -> Flow[Credentials]:
             response = yield Request(method="POST", path=f"{service.url}/token", authenticated=False)
             return Credentials(headers={"authorization": response.json()["token"]})
 

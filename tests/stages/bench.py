@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import orjson
 from relay.core.egress import EgressPolicy, check_url
 from relay.core.job import Job
 from relay.core.signature import timestamped
-from relay.core.vendor import Account, Callback, Connection, Vendor
+from relay.core.vendor import Account, Callback, Connection, Operation, Vendor
 from relay.edges.http import VendorDriver, VendorLink, WebhookSender
 from relay.edges.store import SqliteStore
 from relay.edges.vault import Vault, key_beside
@@ -67,6 +67,15 @@ class Clock:
     def tick(self, seconds: float) -> None:
         """Let time pass."""
         self.now += seconds
+
+
+def altered(vendor: Vendor = VENDOR, **changes: Any) -> Vendor:
+    """The vendor with changes to each of its operations that has what is changed."""
+
+    def changed(operation: Operation) -> Operation:
+        return replace(operation, **{name: new for name, new in changes.items() if getattr(operation, name)})
+
+    return replace(vendor, operations={name: changed(each) for name, each in vendor.operations.items()})
 
 
 @dataclass(kw_only=True)

@@ -10,13 +10,10 @@ import pytest
 from relay.core.egress import EgressPolicy
 from relay.core.job import ErrorCode, Job, State
 from relay.ports import Accepted, Asked, Repeat
-from relay.vendors.trifacta import VENDOR
-from tests.stages.bench import REPLIES, RUN, Bench
+from tests.stages.bench import REPLIES, RUN, Bench, altered
 from tests.stages.conftest import Furnish
 
-NO_CALLBACK = replace(
-    VENDOR, operations={**VENDOR.operations, "run": replace(VENDOR.operations["run"], callback=False)}
-)
+NO_CALLBACK = altered(callback=None)
 GONE_BY = "https://hooks.example.com/x"
 
 
@@ -351,13 +348,60 @@ async def test_a_rerun_needs_its_target(bench: Bench) -> None:
     assert (ErrorCode.UNKNOWN_JOB, "target") == (refusal.code, refusal.complaints[0].path)
 
 
-async def test_a_rerun_is_told_where_the_vendor_lacks_it(bench: Bench) -> None:
-    """What a vendor cannot do is unsupported, also where a target names the vendor."""
+async def test_a_rerun_does_again_what_its_target_did(bench: Bench) -> None:
+    """Parameters, webhooks, metadata and completion are the target's, under an id of its own."""
+    asked = {**RUN, "metadata": {"team": "finance"}, "completion": {"mode": "poll", "timeout": 60}}
+    job = await bench.job({**asked, "webhooks": [{"name": "w", "url": GONE_BY, "triggerEvent": "onJobDone"}]})
+
+    again = await bench.job({"operation": "rerun", "target": {"jobId": job.id}})
+
+    assert ("rerun", "run", "run") == (again.spec.operation, again.spec.action, job.spec.action)
+    shared = ("connection", "parameters", "webhooks", "metadata", "mode", "timeout", "callback")
+    for name in shared:
+        assert getattr(job.spec, name) == getattr(again.spec, name)
+    assert job.spec.request_id != again.spec.request_id
+
+
+async def test_a_rerun_says_what_is_to_be_different(bench: Bench) -> None:
+    """What the rerun's own request gives goes before what its target had."""
+    job = await bench.job({**RUN, "metadata": {"team": "finance"}, "completion": {"timeout": 60}})
+
+    asked = {"operation": "rerun", "target": {"jobId": job.id}, "metadata": {}, "completion": {"timeout": 7}}
+    again = await bench.job(asked)
+
+    assert ({}, 7.0) == (again.spec.metadata, again.spec.timeout)
+
+
+async def test_a_rerun_of_a_rerun_does_the_first_again(bench: Bench) -> None:
+    """However often it was run again, it is the same operation."""
     job = await bench.job(RUN)
+    again = await bench.job({"operation": "rerun", "target": {"jobId": job.id}})
 
-    refusal = await bench.refusal({"operation": "rerun", "target": {"jobId": job.id}})
+    third = await bench.job({"operation": "rerun", "target": {"jobId": again.id}})
 
-    assert ErrorCode.UNSUPPORTED_OPERATION is refusal.code
+    assert ("run", job.spec.parameters) == (third.spec.action, third.spec.parameters)
+
+
+async def test_a_cancel_cannot_be_run_again(bench: Bench) -> None:
+    """Who wants another cancel asks for one."""
+    job = await bench.job(RUN)
+    cancel = await bench.job({"operation": "cancel", "target": {"jobId": job.id}})
+
+    refusal = await bench.refusal({"operation": "rerun", "target": {"jobId": cancel.id}})
+
+    assert (ErrorCode.UNSUPPORTED_OPERATION, "target") == (refusal.code, refusal.complaints[0].path)
+
+
+async def test_a_rerun_is_forbidden_with_what_it_does(furnish: Furnish) -> None:
+    """A rerun is no way around the connection's operations."""
+    async with furnish() as bench:
+        job = await bench.job(RUN)
+        bench.accounts["tri"] = replace(bench.accounts["tri"], allowed=frozenset({"rerun"}))
+
+        refusal = await bench.refusal({"operation": "rerun", "target": {"jobId": job.id}})
+
+        assert ErrorCode.FORBIDDEN_OPERATION is refusal.code
+        assert "'run' is not among" in refusal.complaints[0].message
 
 
 async def test_a_cancel_is_forbidden_where_the_targets_connection_says_so(furnish: Furnish) -> None:

@@ -1,7 +1,6 @@
 """Canceling a relay job: a job of its own, whatever its target is doing."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +9,7 @@ from relay import failpoints
 from relay.core.job import ErrorCode, Job, State
 from relay.simulators.faults import Fault
 from relay.simulators.trifacta import TrifactaSimulator
-from relay.vendors.trifacta import VENDOR
-from tests.stages.bench import Bench
+from tests.stages.bench import Bench, altered
 from tests.stages.conftest import Furnish
 
 LONG: Mapping[str, Any] = {
@@ -167,7 +165,7 @@ async def test_a_cancel_that_comes_before_its_job_has_no_more_rights(furnish: Fu
 
 async def test_a_vendor_without_a_stop_refuses_it_while_running(furnish: Furnish) -> None:
     """Not yet submitted jobs are canceled at every vendor; running ones only where it can stop them."""
-    async with furnish(vendor=replace(VENDOR, cancel=None)) as bench:
+    async with furnish(vendor=altered(cancel=None)) as bench:
         job = await running(bench)
         refused = await cancel(bench, job)
         waiting = await bench.job({**LONG, "notBefore": "2999-01-01T00:00:00Z"})

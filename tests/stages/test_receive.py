@@ -19,8 +19,8 @@ from relay.ports import StoredCallback, StoreUnavailable
 from relay.simulators.faults import Fault
 from relay.simulators.trifacta import TrifactaSimulator
 from relay.stages.callbacks import Callbacks, Named
-from relay.vendors.trifacta import VENDOR
-from tests.stages.bench import RUN, Bench, locked
+from relay.vendors.trifacta import REPORTING
+from tests.stages.bench import RUN, Bench, altered, locked
 from tests.stages.conftest import Furnish
 
 LONG: Mapping[str, Any] = {"connection": "tri", "parameters": {"wrangledDataset": {"id": 9003}}}
@@ -185,7 +185,9 @@ async def test_poll_and_callback_at_one_instant_are_one_event(
 # --- forged, unsigned, unknown ---
 
 
-@pytest.mark.parametrize("token", ["", "tri", "tri.job_1.x", "..", "\ud800", "é.é.é", "tri.job_1." + "a" * 32])
+@pytest.mark.parametrize(
+    "token", ["", "tri", "tri.run.job_1.x", "...", "\ud800", "é.é.é.é", "tri.run.job_1." + "a" * 40]
+)
 async def test_a_token_that_relay_did_not_make_is_unknown(bench: Bench, token: str) -> None:
     """Nothing is stored of it."""
     callback = Callback(method="POST", headers={}, query={}, body=b"{}")
@@ -285,7 +287,7 @@ async def test_an_unsigned_callback_proves_that_a_submit_arrived(furnish: Furnis
 
 async def test_an_unsigned_callback_saves_a_resubmit(furnish: Furnish, vendor: TrifactaSimulator) -> None:
     """Where an unanswered submit would be sent again, a callback of the first one keeps it from running twice."""
-    keyless = replace(VENDOR, operations={"run": replace(VENDOR.operations["run"], find=None)})
+    keyless = altered(find=None)
     async with furnish(vendor=keyless, connection={**UNSIGNED, "on_unknown_submit": "resubmit"}) as bench:
         vendor.faults.add(Fault(on="submit", harm="lost"))
         job = await running(bench)
@@ -313,7 +315,7 @@ async def test_an_unsigned_late_callback_is_recorded_by_its_word(furnish: Furnis
 
 async def test_a_vendor_that_never_signs_is_confirmed_too(furnish: Furnish) -> None:
     """Without a way to verify, every callback is unsigned, whatever the setting says."""
-    async with furnish(vendor=replace(VENDOR, verify=None)) as bench:
+    async with furnish(vendor=altered(callback=replace(REPORTING, verify=None))) as bench:
         job = await running(bench)
         assert "stored" == await call(bench, job, "Complete", secret="")
         await bench.settle()
@@ -332,16 +334,17 @@ def _needs_more(_: Connection, __: Job, ___: Callback) -> Flow[Fact]:
 @pytest.mark.parametrize(
     ("vendor_record", "words"),
     [
-        (replace(VENDOR, read_callback=None), "say nothing by themselves"),
-        (replace(VENDOR, read_callback=_needs_more), "could not be read"),
+        (altered(callback=None), "say nothing by themselves"),
+        (altered(callback=replace(REPORTING, read=_needs_more)), "could not be read"),
     ],
 )
 async def test_a_callback_that_tells_nothing_is_a_reason_to_look(
     furnish: Furnish, vendor: TrifactaSimulator, vendor_record: Any, words: str
 ) -> None:
     """Whatever ails the reading, the vendor is asked."""
-    async with furnish(vendor=vendor_record) as bench:
+    async with furnish() as bench:
         job = await running(bench)
+        bench.accounts["tri"] = replace(bench.accounts["tri"], vendor=vendor_record)
         await call(bench, job, "Complete")
         await bench.settle()
 
@@ -352,7 +355,7 @@ async def test_a_callback_that_tells_nothing_is_a_reason_to_look(
 
 async def test_a_callback_that_cannot_be_confirmed_is_a_reason_to_look(furnish: Furnish) -> None:
     """A vendor that is away while its callback is read is asked again by the poll."""
-    async with furnish(vendor=replace(VENDOR, read_callback=_needs_more)) as bench:
+    async with furnish(vendor=altered(callback=replace(REPORTING, read=_needs_more))) as bench:
         job = await running(bench)
         await call(bench, job, "Complete")
         await bench.vendors.close()
@@ -456,8 +459,8 @@ async def test_a_rotated_key_still_knows_old_tokens(bench: Bench) -> None:
     assert then is not None
     assert now is not None
 
-    assert Named("tri", job.id) == after.recognise(then.url.rpartition("/")[2])
+    assert Named("tri", "run", job.id) == after.recognise(then.url.rpartition("/")[2])
     assert then.url != now.url
     assert then.secret in after.secrets(job.id)
     assert None is before.recognise(now.url.rpartition("/")[2])
-    assert now.url.startswith("https://relay.test/v1/callbacks/tri.job_")
+    assert now.url.startswith("https://relay.test/v1/callbacks/tri.run.job_")

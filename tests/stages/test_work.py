@@ -14,13 +14,13 @@ from relay.core.lifecycle import LAPSES_ALLOWED
 from relay.core.vendor import CallbackAddress, Connection
 from relay.simulators.faults import Fault
 from relay.simulators.trifacta import Fate, TrifactaSimulator
+from relay.stages.work import MISSING_CONNECTION_DELAY
 from relay.vendors.trifacta import VENDOR
-from tests.stages.bench import RUN, Bench
+from tests.stages.bench import RUN, Bench, altered
 from tests.stages.conftest import Furnish
 
 POLLED = {**RUN, "completion": {"mode": "poll", "pollInterval": 5}}
-_KEYLESS = replace(VENDOR.operations["run"], find=None)
-BLIND = replace(VENDOR, cancel=None, operations={**VENDOR.operations, "run": _KEYLESS})
+BLIND = altered(cancel=None, find=None)
 """A Trifacta that knows neither keys nor stops."""
 
 
@@ -122,7 +122,7 @@ async def test_a_conversation_has_a_time_limit(furnish: Furnish, vendor: Trifact
         while True:
             yield Request(method="GET", path=f"/v4/jobGroups/{job.vendor_job_id}")
 
-    async with furnish(vendor=replace(VENDOR, poll=endless), timeout=0.2) as bench:
+    async with furnish(vendor=altered(poll=endless), timeout=0.2) as bench:
         job = await run(bench)
         bench.clock.tick(5)
         await bench.turn()
@@ -160,7 +160,7 @@ async def test_a_defect_in_a_poll_is_a_failed_poll(furnish: Furnish) -> None:
         yield Request(method="GET", path="no path")
         raise AssertionError
 
-    async with furnish(vendor=replace(VENDOR, poll=defective)) as bench:
+    async with furnish(vendor=altered(poll=defective)) as bench:
         job = await run(bench)
         bench.clock.tick(5)
         await bench.turn()
@@ -174,7 +174,7 @@ async def test_an_error_outside_of_a_flow_is_a_defect_too(furnish: Furnish) -> N
     def no_flow(_: Connection, __: Job) -> Flow[Fact]:
         raise KeyError("early")
 
-    async with furnish(vendor=replace(VENDOR, poll=no_flow)) as bench:
+    async with furnish(vendor=altered(poll=no_flow)) as bench:
         job = await run(bench)
         bench.clock.tick(5)
         await bench.turn()
@@ -404,14 +404,19 @@ async def test_an_operation_that_is_gone_refuses_its_waiting_jobs(furnish: Furni
         assert ErrorCode.UNSUPPORTED_OPERATION is (now.error or pytest.fail("it goes on")).code
 
 
-async def test_an_operation_that_is_gone_leaves_running_jobs_alone(bench: Bench, vendor: TrifactaSimulator) -> None:
-    """A job that the vendor has taken is followed to its end."""
-    job = await run(bench)
-    bench.accounts["tri"] = replace(bench.accounts["tri"], vendor=replace(VENDOR, operations={}))
+async def test_a_running_job_waits_for_an_operation_that_is_gone(bench: Bench, vendor: TrifactaSimulator) -> None:
+    """A job that the vendor has taken says what it waits for, and is followed to its end once that is back."""
+    job, account = await run(bench), bench.accounts["tri"]
+    bench.accounts["tri"] = replace(account, vendor=replace(VENDOR, operations={}))
     vendor.finish(job.vendor_job_id or "", "Complete")
     bench.clock.tick(5)
     await bench.turn()
+    waiting = await bench.now(job)
+    bench.accounts["tri"] = account
+    bench.clock.tick(MISSING_CONNECTION_DELAY)
+    await bench.turn()
 
+    assert (State.RUNNING, "the operation 'run', which trifacta no longer has") == (waiting.state, waiting.waiting_for)
     assert State.SUCCEEDED is (await bench.now(job)).state
 
 

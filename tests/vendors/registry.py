@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tests.vendors.rooms import Room
-from tests.vendors.trifacta import recorded as trifacta
+from relay.core.room import Room
+from relay.vendors import VENDORS, room_of
 
-ROOMS: Sequence[Room] = (trifacta.ROOM,)
+ROOMS: Sequence[Room] = tuple(room_of(name) for name in VENDORS)

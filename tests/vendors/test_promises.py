@@ -16,10 +16,10 @@ from relay.core.facts import Fact
 from relay.core.flow import Flow, NoAnswer, NotReached, Request, Response, TransportError
 from relay.core.job import ErrorCode, State
 from relay.core.lifecycle import Rules, advance
-from relay.core.vendor import Callback
+from relay.core.room import CALLBACK, VENDOR_JOB, Answer, Recorded, Room, drive, now, play
+from relay.core.vendor import Callback, Credentials, Login
 from relay.vendors import VENDORS
 from tests.vendors.registry import ROOMS
-from tests.vendors.rooms import CALLBACK, VENDOR_JOB, Answer, Recorded, Room, drive, now, play
 
 EVERY_FACT = tuple(kind for kind in get_args(Fact) if not isinstance(kind, types.UnionType))
 CALLING = [room for room in ROOMS if room.callback is not None]
@@ -72,13 +72,14 @@ def conversations(room: Room) -> Iterator[tuple[str, Callable[[], Flow[Any]]]]:
         yield name, partial(operation.submit, connection, room.job(name), CALLBACK)
         if operation.find is not None:
             yield f"find {name}", partial(operation.find, connection, room.job(name), CALLBACK)
-    yield "poll", partial(room.vendor.poll, connection, room.running())
-    if room.vendor.cancel is not None:
-        yield "cancel a job", partial(room.vendor.cancel, connection, room.running())
-    if room.vendor.read_callback is not None and room.callback is not None:
+        if operation.poll is not None:
+            yield f"poll {name}", partial(operation.poll, connection, room.running(name))
+        if operation.cancel is not None:
+            yield f"cancel a {name}", partial(operation.cancel, connection, room.running(name))
+    if room.callback is not None:
         for word in (*room.words, "Nonsense"):
             told = room.callback(word, SECRET, now())
-            yield f"callback {word}", partial(room.vendor.read_callback, connection, room.running(), told)
+            yield f"callback {word}", partial(room.reporting.read, connection, room.running(), told)
 
 
 CONVERSATIONS = [(room, name, begin) for room in ROOMS for name, begin in conversations(room)]
@@ -96,13 +97,18 @@ def every_conversation(test: Callable[..., Any]) -> Callable[..., Any]:
 
 def poll(room: Room, answer: Answer) -> Fact:
     """What one answer to a poll means."""
-    return drive(room.vendor.poll(room.connection(), room.running()), lambda _: answer)  # type: ignore[no-any-return]
+    return drive(room.poll(room.running()), lambda _: answer)  # type: ignore[no-any-return]
+
+
+def let_in(room: Room) -> Credentials:
+    """The credentials of the room's connection."""
+    flow = room.vendor.authenticate(room.connection(), Login(now=now()))
+    return drive(flow, lambda _: Response(status=200, body=b"{}"))  # type: ignore[no-any-return]
 
 
 def read(room: Room, callback: Callback, **changes: Any) -> Fact:
     """What a callback means; whoever asks why a job failed is told."""
-    assert room.vendor.read_callback is not None
-    flow = room.vendor.read_callback(room.connection(), room.running(**changes), callback)
+    flow = room.reporting.read(room.connection(), room.running(**changes), callback)
     return drive(flow, lambda _: room.failed_answer or Response(status=404))  # type: ignore[no-any-return]
 
 
@@ -261,8 +267,8 @@ def caller(request: pytest.FixtureRequest) -> Room:
 
 def verify(room: Room, callback: Callback, secret: str = SECRET) -> str | None:
     """Why the callback is not the vendor's."""
-    assert room.vendor.verify is not None
-    return room.vendor.verify(room.connection(), callback, secret, now())
+    assert room.reporting.verify is not None
+    return room.reporting.verify(room.connection(), callback, secret, now())
 
 
 def called(room: Room, word: str, at: float | None = None) -> Callback:
@@ -363,11 +369,10 @@ def test_a_callback_without_a_report_only_makes_relay_look(caller: Room, method:
 
 def test_a_callback_names_the_vendors_job(caller: Room) -> None:
     """So that one fixed URL can serve many jobs."""
-    assert caller.vendor.callback_job_id is not None
 
     expected = [VENDOR_JOB, None]
     silent = Callback(method="GET", headers={}, query={}, body=b"")
-    actual = [caller.vendor.callback_job_id(called(caller, "Complete")), caller.vendor.callback_job_id(silent)]
+    actual = [caller.reporting.job_id(called(caller, "Complete")), caller.reporting.job_id(silent)]
 
     assert expected == actual
 
@@ -387,8 +392,7 @@ def test_no_secret_is_in_the_repr_of_what_relay_holds(room: Room) -> None:
     parameters = [
         operation.parameters.model_validate(room.parameters[name]) for name, operation in room.vendor.operations.items()
     ]
-    credentials = drive(room.vendor.authenticate(connection), lambda _: Response(status=200, body=b"{}"))
-
+    credentials = let_in(room)
     callback = called(room, "Complete") if room.callback else None
 
     assert shown(room, connection, room.job(), CALLBACK, parameters, credentials, callback) == []
@@ -399,7 +403,7 @@ def test_no_secret_is_in_the_repr_of_what_relay_says_and_hears(
     room: Room, name: str, begin: Callable[[], Flow[Any]]
 ) -> None:
     """A vendor that repeats in its error all that it was sent puts no secret into a fact."""
-    credentials = drive(room.vendor.authenticate(room.connection()), lambda _: Response(status=200, body=b"{}"))
+    credentials = let_in(room)
     requests: list[Request] = []
 
     def echo(request: Request) -> Response:

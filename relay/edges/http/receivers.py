@@ -13,7 +13,7 @@ from yarl import URL
 
 from relay import failpoints
 from relay.core.egress import EgressPolicy, check_url
-from relay.core.flow import clean
+from relay.core.flow import NotFetched, Response, clean
 from relay.edges.egress import ThreadResolver, guarded_connector
 from relay.edges.http.exchange import (
     CONNECT_TIMEOUT,
@@ -69,6 +69,27 @@ class WebhookSender:
             raise NotAnswered(f"{place(url)}: {reason(error)}") from error
         failpoints.hit("webhook.after_answer")
         return answer
+
+    async def fetch(self, text: str, cap: int, timeout: float) -> Response:
+        """The file at a URL that came with a job, of at most `cap` bytes, within `timeout` seconds.
+
+        Raises NotFetched: for good where it is barred or too large, else it may be tried again.
+        """
+        try:
+            url = self._destination(text)
+            clock = aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT_TIMEOUT, timeout))
+            async with self._session(url).get(
+                url, headers={"user-agent": USER_AGENT}, timeout=clock, allow_redirects=False
+            ) as answer:
+                body, whole = await read_to(cap, answer)
+        except (Blocked, NotAnswered) as error:
+            raise NotFetched(str(error), final=isinstance(error, Blocked)) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise NotFetched(f"{place(url)}: {reason(error)}") from error
+        if not whole:
+            raise NotFetched(f"{place(url)}: the file is larger than {cap} bytes", final=True)
+        kind = answer.headers.get("content-type", "")
+        return Response(status=answer.status, headers={"content-type": clean(kind)}, body=body)
 
     async def close(self) -> None:
         """Drop every connection; sends that are under way fail."""

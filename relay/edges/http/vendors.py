@@ -19,8 +19,19 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from relay import failpoints
-from relay.core.flow import Flow, JsonValue, NoAnswer, NotReached, Request, Response, TransportError, clean
-from relay.core.vendor import Connection, Credentials, Vendor
+from relay.core.flow import (
+    Flow,
+    JsonValue,
+    NoAnswer,
+    NotFetched,
+    NotLetIn,
+    NotReached,
+    Request,
+    Response,
+    TransportError,
+    clean,
+)
+from relay.core.vendor import Connection, Credentials, Login, Vendor
 from relay.edges.http.exchange import (
     CONNECT_TIMEOUT,
     KEEPALIVE,
@@ -35,7 +46,10 @@ from relay.edges.http.gate import Gate
 from relay.ports import FlowFailed
 
 T = TypeVar("T")
+_Body: TypeAlias = bytes | aiohttp.MultipartWriter | None
 _Exchange: TypeAlias = Callable[[Request], Awaitable[Response]]
+Fetch: TypeAlias = Callable[[str, int, float], Awaitable[Response]]
+"""A GET of a URL that came with a job, under the egress guard: URL, cap in bytes, seconds. Raises NotFetched."""
 
 BODY_CAP: Final = 4 * 1024 * 1024
 AT_ONCE: Final = 100
@@ -77,11 +91,18 @@ class VendorDriver:
     """Implements ports.Vendors: the one place where flows meet the network.
 
     `reread`, where given, names the connection's present state before it is authenticated anew, so that a secret
-    that was replaced in its file is found after a 401. Raises ValueError for TLS files that cannot be used.
+    that was replaced in its file is found after a 401. `fetch` gets what a flow asks for from elsewhere. Raises
+    ValueError for TLS files that cannot be used.
     """
 
-    def __init__(self, links: Iterable[VendorLink], *, reread: Callable[[str], Connection] | None = None) -> None:
-        self._lines = {link.connection.name: _Line(link, reread) for link in links}
+    def __init__(
+        self,
+        links: Iterable[VendorLink],
+        *,
+        reread: Callable[[str], Connection] | None = None,
+        fetch: Fetch | None = None,
+    ) -> None:
+        self._lines = {link.connection.name: _Line(link, reread, fetch) for link in links}
 
     async def run(self, connection: str, flow: Flow[T]) -> T:
         """Drive the flow to its end and return what it ends in.
@@ -135,7 +156,7 @@ async def _drive(connection: str, flow: Flow[T], answer: _Exchange) -> T:
             except FlowFailed as error:  # of the flow that fetches credentials
                 raise FlowFailed(str(error), sent=sent) from error
             else:
-                sent = True
+                sent = sent or not request.foreign
                 step = partial(flow.send, response)
 
 
@@ -146,9 +167,10 @@ class _Unsendable(ValueError):
 class _Line:
     """One connection at work."""
 
-    def __init__(self, link: VendorLink, reread: Callable[[str], Connection] | None) -> None:
+    def __init__(self, link: VendorLink, reread: Callable[[str], Connection] | None, fetch: Fetch | None) -> None:
         self._link = link
         self._reread = reread
+        self._fetch = fetch
         self._base = link.connection.base_url.rstrip("/")
         self._tls = _tls_context(link)
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
@@ -159,16 +181,23 @@ class _Line:
 
     async def answer(self, request: Request) -> Response:
         """The response to a flow's request, authenticated where it asks for that."""
+        if request.foreign:
+            return await self._from_elsewhere(request)
         if not request.authenticated:
             return await self._exchange(request, self._url(request))
         credentials = await self._authenticated(None)
         response = await self._exchange(request, self._url(request, credentials), credentials)
-        if response.status != 401:
+        if not self._link.vendor.unauthorized(response):
             return response
         renewed = await self._authenticated(credentials)
         if renewed == credentials:
             return response
         return await self._exchange(request, self._url(request, renewed), renewed)
+
+    async def _from_elsewhere(self, request: Request) -> Response:
+        if self._fetch is None:
+            raise NotFetched("this relay fetches no files", final=True)
+        return await self._fetch(request.path, request.cap or self._link.body_cap, self._link.timeout)
 
     async def close(self) -> None:
         if self._authentication is not None:
@@ -186,18 +215,20 @@ class _Line:
         if known is not None and known is not refused and time.monotonic() < self._expiry:
             return known
         if self._authentication is None:
-            self._authentication = asyncio.create_task(self._authenticate())
+            self._authentication = asyncio.create_task(self._authenticate(refused is not None))
             self._authentication.add_done_callback(self._authentication_ended)
         try:
             return await asyncio.shield(self._authentication)
+        except NotLetIn as error:
+            raise NotLetIn(str(error)) from error
         except TransportError as error:
             raise NotReached(f"could not authenticate: {error}") from error
 
-    async def _authenticate(self) -> Credentials:
+    async def _authenticate(self, refused: bool) -> Credentials:
         connection = self._link.connection
         if self._reread is not None:
             connection = self._reread(connection.name)
-        flow = self._link.vendor.authenticate(connection)
+        flow = self._link.vendor.authenticate(connection, Login(now=time.time(), refused=refused))
         credentials = await _drive(connection.name, flow, self._answer_for_credentials)
         self._credentials = credentials
         self._expiry = _expiry(credentials)
@@ -223,7 +254,7 @@ class _Line:
         return URL(self._base + _checked_path(request.path) + tail, encoded=True)
 
     async def _exchange(self, request: Request, url: URL, credentials: Credentials | None = None) -> Response:
-        body, content_type = _body(request)
+        body, content_type = _body(request, credentials)
         headers = CIMultiDict({"accept": "application/json", "user-agent": USER_AGENT} | content_type)
         headers.update(request.headers)
         headers.update(credentials.headers if credentials else {})
@@ -238,7 +269,7 @@ class _Line:
                 "the connection's maxConcurrency or requestsPerSecond holds it back"
             ) from error
 
-    async def _send(self, request: Request, url: URL, headers: CIMultiDict[str], body: bytes | None) -> Response:
+    async def _send(self, request: Request, url: URL, headers: CIMultiDict[str], body: _Body) -> Response:
         failpoints.hit("vendor.before_request")
         method = request.method.upper()
         fresh = request.once and method in _REPEATED_BY_CLIENT
@@ -254,7 +285,8 @@ class _Line:
                 trace_request_ctx=progress,
             ) as response:
                 status = response.status
-                content, whole = await read_to(self._link.body_cap, response)
+                cap = request.cap or self._link.body_cap
+                content, whole = await read_to(cap, response)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._failure(error, url, progress.connected) from error
         finally:
@@ -268,7 +300,7 @@ class _Line:
             )
         failpoints.hit("vendor.after_response")
         if not whole:
-            raise NoAnswer(f"{place(url)}: its answer is larger than {self._link.body_cap} bytes")
+            raise NoAnswer(f"{place(url)}: its answer is larger than {cap} bytes")
         return Response(status=status, headers=_headers(response), body=content)
 
     def _failure(self, error: Exception, url: URL, connected: bool) -> TransportError:
@@ -333,13 +365,34 @@ def _checked_path(path: str) -> str:
     return path
 
 
-def _body(request: Request) -> tuple[bytes | None, dict[str, str]]:
-    """The request's body with the header that names its type."""
+def _body(request: Request, credentials: Credentials | None) -> tuple[_Body, dict[str, str]]:
+    """The request's body with the header that names its type; the client itself names that of a multipart form."""
+    if request.files:
+        return _multipart(request, credentials), {}
     if request.form is not None:
-        return urlencode(request.form).encode(), {"content-type": "application/x-www-form-urlencoded"}
+        return _form(request, credentials), {"content-type": "application/x-www-form-urlencoded"}
     if request.json is not None:
         return _json(request.json), {"content-type": "application/json"}
     return None, {}
+
+
+def _fields(request: Request, credentials: Credentials | None) -> dict[str, str]:
+    return {**(credentials.form if credentials else {}), **(request.form or {})}
+
+
+def _form(request: Request, credentials: Credentials | None) -> bytes:
+    return urlencode(_fields(request, credentials)).encode()
+
+
+def _multipart(request: Request, credentials: Credentials | None) -> aiohttp.MultipartWriter:
+    """Written out here so that a repeat after new credentials is the same but for these."""
+    writer = aiohttp.MultipartWriter("form-data")
+    for name, value in _fields(request, credentials).items():
+        writer.append(value).set_content_disposition("form-data", name=name)
+    for file in request.files:
+        part = writer.append(file.content, CIMultiDict({"content-type": file.content_type}))
+        part.set_content_disposition("form-data", name=file.name, filename=file.filename)
+    return writer
 
 
 def _json(value: JsonValue) -> bytes:

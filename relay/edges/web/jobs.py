@@ -65,7 +65,8 @@ async def cancel(call: Call) -> web.Response:
     if job.state.terminal:
         raise Wrong(409, ErrorCode.ALREADY_FINISHED.value, f"{job.id} has ended: it is {job.state.value}")
     account = call.doors.accounts.get(job.spec.connection)
-    if account is not None and account.vendor.cancel is None and job.state is not State.ACCEPTED:
+    operation = account.operation_of(job) if account else None
+    if account is not None and (operation is None or operation.cancel is None) and job.state is not State.ACCEPTED:
         detail = f"{account.vendor.name} cannot stop a job that it has taken"
         raise Wrong(422, ErrorCode.UNSUPPORTED_OPERATION.value, detail)
     outcome = await call.doors.take(

@@ -151,6 +151,7 @@ class OperationView(Message):
 
     name: str
     kind: str
+    cancels: bool
     callback: bool
     repeatable: bool
     parameters: dict[str, JsonValue]
@@ -161,7 +162,6 @@ class VendorView(Message):
 
     name: str
     title: str
-    cancels: bool
     operations: tuple[OperationView, ...]
     settings: dict[str, JsonValue]
 
@@ -346,12 +346,12 @@ def vendor_view(vendor: Vendor) -> VendorView:
     return VendorView(
         name=vendor.name,
         title=vendor.title,
-        cancels=vendor.cancel is not None,
         operations=tuple(
             OperationView(
                 name=each.name,
                 kind=each.kind,
-                callback=each.callback,
+                cancels=each.cancel is not None,
+                callback=each.callback is not None,
                 repeatable=each.repeatable,
                 parameters=_parameters_schema(each),
             )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import cast
 
+from relay.core.answers import read_object, result_of, rows_of, unavailable, unlooked
 from relay.core.facts import (
     Answered,
     Canceled,
@@ -26,13 +27,12 @@ from relay.core.facts import (
 from relay.core.flow import Flow, JsonValue, Request, Response, TransportError, Unreadable
 from relay.core.job import ErrorCode, Job, JobError
 from relay.core.signature import verify_timestamped
-from relay.core.vendor import Callback, CallbackAddress, Connection, Credentials, unavailable
+from relay.core.vendor import Callback, CallbackAddress, Connection, Credentials, Login
 from relay.vendors.trifacta import reports
 from relay.vendors.trifacta.wire import TrifactaOptions
 
 JOB_GROUPS = "/v4/jobGroups"
 LIBRARY = "/v4/jobLibrary"
-GREETING = Request(method="GET", path=LIBRARY, query={"limit": "1"})
 CLOCK_MARGIN = 120.0
 """Seconds by which the vendor's clock may lag behind ours when runs are looked up by their time."""
 PAGE = 100
@@ -44,7 +44,12 @@ def options_of(connection: Connection) -> TrifactaOptions:
     return cast(TrifactaOptions, connection.options)
 
 
-def authenticate(connection: Connection) -> Flow[Credentials]:
+def greeting(_: Connection) -> Request:
+    """A look at the newest run, if there is one."""
+    return Request(method="GET", path=LIBRARY, query={"limit": "1"})
+
+
+def authenticate(connection: Connection, _: Login) -> Flow[Credentials]:
     """The header that goes with every request; asks nobody."""
     yield from ()
     return Credentials(headers={"Authorization": _authorization(options_of(connection))})
@@ -209,12 +214,12 @@ def runs_since_submit(connection: Connection, job: Job) -> Flow[list[Mapping[str
     for _ in range(MOST_PAGES):
         response = yield library_request(job, begun, offset=len(listed))
         if not response.ok:
-            return reports.unlooked(response, secrets_of(connection, job))
+            return unlooked(response, reports.words(response, secrets_of(connection, job)), reports.origin(response))
         try:
-            answer = reports.read_object(response)
+            answer = read_object(response)
         except Unreadable as error:
             return PollFailed(error=unavailable(f"Trifacta's job library tells nothing: {error}"))
-        page = reports.rows_of(answer)
+        page = rows_of(answer)
         listed += page
         count = answer.get("count")
         if not page or (isinstance(count, int) and len(listed) >= count):
@@ -290,7 +295,7 @@ def stop(connection: Connection, job: Job, id: str) -> Flow[Fact]:
     refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job), missing=ErrorCode.UNKNOWN_JOB)
     if refused is not None:
         return refused
-    result = reports.result_of(response)
+    result = result_of(response)
     try:
         seen = reports.read_poll((yield look_request(id)), secrets_of(connection, job))
     except TransportError:
@@ -340,6 +345,6 @@ def sub_jobs(report: reports.Report) -> Flow[JsonValue]:
         return []
     try:
         response = yield Request(method="GET", path=f"{JOB_GROUPS}/{report.job_id}/jobs")
-        return reports.read_object(response) if response.ok else []
+        return read_object(response) if response.ok else []
     except (TransportError, Unreadable):
         return []

@@ -5,19 +5,26 @@ Webhooks: the page "Create Flow Webhook Task" in the vendor's documentation
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Literal, NamedTuple, TypeAlias
 
+from relay.core.answers import (
+    LONGEST,
+    hide,
+    read_object,
+    refusal,
+    rows_of,
+    shorten,
+    unavailable,
+    unlooked,
+)
 from relay.core.facts import (
     Answered,
     Canceled,
     Fact,
     Failed,
     NotFound,
-    NotSent,
     PollFailed,
     Ref,
-    Refused,
     StillRunning,
     Submitted,
     Succeeded,
@@ -26,8 +33,7 @@ from relay.core.facts import (
 )
 from relay.core.flow import JsonValue, Response, Unreadable, clean_json
 from relay.core.job import ErrorCode, JobError
-from relay.core.vendor import Callback, refusal, retry_after, unavailable
-from relay.vendors.trifacta.wire import is_id
+from relay.core.vendor import Callback, is_id
 
 VendorState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "canceled", "unknown"]
 
@@ -41,9 +47,6 @@ STATES: Mapping[str, VendorState] = {
     "Cancelled": "canceled",
 }
 """The vendor's words for a job group. Any other word, its own `undefined` among them, tells nothing: keep asking."""
-
-LONGEST = 500
-"""Characters of the vendor's words that an error text repeats."""
 
 
 def state_of(status: str | None) -> VendorState:
@@ -84,12 +87,7 @@ def read_refusal(
     missing: ErrorCode = ErrorCode.VENDOR_REJECTED,
 ) -> Fact | None:
     """Why the vendor did not do as asked, in its own words; None when it did. `missing` is what its 404 means."""
-    fact = refusal(response, attempt, words(response, secrets))
-    if isinstance(fact, Refused) and response.status in {404, 410}:
-        fact = Refused(error=replace(fact.error, code=missing))
-    if isinstance(fact, Refused | NotSent | Unanswered):
-        return replace(fact, error=fact.error.with_details(**origin(response)))
-    return None
+    return refusal(response, attempt, words(response, secrets), missing=missing, details=origin(response))
 
 
 # --- answers to a look ---------------------------------------------------------------------------------------------
@@ -100,19 +98,11 @@ def read_poll(response: Response, secrets: Iterable[str] = ()) -> Fact:
     if response.status in {404, 410}:
         return NotFound(message=words(response, secrets))
     if not response.ok:
-        return unlooked(response, secrets)
+        return unlooked(response, words(response, secrets), origin(response))
     try:
         return read_job_group(read_object(response), secrets)
     except Unreadable as error:
         return PollFailed(error=unavailable(f"Trifacta's answer tells nothing: {error}", **origin(response)))
-
-
-def unlooked(response: Response, secrets: Iterable[str] = ()) -> PollFailed:
-    """A look that was refused or failed."""
-    error = unavailable(words(response, secrets), **origin(response))
-    if response.status in {401, 403}:
-        error = replace(error, code=ErrorCode.VENDOR_AUTH_FAILED)
-    return PollFailed(error=error, retry_after=retry_after(response))
 
 
 def read_status(response: Response, attempt: int) -> Fact:
@@ -175,12 +165,6 @@ def jobs_of(answer: JsonValue) -> list[Mapping[str, JsonValue]]:
     return rows_of(answer.get("jobs", answer) if isinstance(answer, dict) else answer)
 
 
-def rows_of(answer: JsonValue) -> list[Mapping[str, JsonValue]]:
-    """The objects of a list, bare or as the vendor's `{"data": [...]}`."""
-    rows = answer.get("data") if isinstance(answer, dict) else answer
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-
-
 def progress_of(jobs: Iterable[Mapping[str, JsonValue]]) -> JsonValue:
     """The mean of the sub-jobs' `percentComplete`; None where they tell none."""
     shares = [job["percentComplete"] for job in jobs if isinstance(job.get("percentComplete"), int | float)]
@@ -240,23 +224,6 @@ def callback_job_id(callback: Callback) -> str | None:
 # --- the vendor's words --------------------------------------------------------------------------------------------
 
 
-def read_object(response: Response) -> dict[str, JsonValue]:
-    """The answer as a JSON object. Raises Unreadable for anything else."""
-    body = response.json()
-    if not isinstance(body, dict):
-        raise Unreadable(f"the answer is JSON, but no object ({type(body).__name__})")
-    return body
-
-
-def result_of(response: Response) -> JsonValue:
-    """An answer that is only shown: its JSON, `{"text": ...}` where it is none, `{}` where it is empty."""
-    try:
-        return read_object(response)
-    except Unreadable:
-        text = shorten(response.body.decode(errors="replace"))
-        return {"text": text} if text else {}
-
-
 def words(response: Response, secrets: Iterable[str] = ()) -> str:
     """The vendor's error in one line, without any of the secrets. The error is `{"exception": {"name", "message",
     "details"}}`; a gateway in front of it may say those at the top."""
@@ -273,19 +240,6 @@ def words(response: Response, secrets: Iterable[str] = ()) -> str:
 
 def _text(value: JsonValue) -> str:
     return value if isinstance(value, str) else "" if value is None else str(value)
-
-
-def hide(text: str, secrets: Iterable[str]) -> str:
-    """The text with every secret of four characters or more struck out."""
-    for secret in sorted((secret for secret in secrets if len(secret) >= 4), key=len, reverse=True):
-        text = text.replace(secret, "[secret]")
-    return text
-
-
-def shorten(text: str, longest: int = LONGEST) -> str:
-    """The text on one line, printable, at most so long."""
-    line = "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
-    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def origin(response: Response) -> dict[str, JsonValue]:

@@ -9,48 +9,12 @@ plain, and leaves words (formats, actions, engines) alone, since they differ by 
 objects every documented field may be null, and unknown fields pass.
 """
 
-import re
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, SecretStr, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, model_validator
 
 from relay.core.flow import JsonValue
-from relay.core.vendor import Options, Parameters
-
-ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
-"""What an id may look like. It becomes part of a path, so nothing that could lead elsewhere is one."""
-
-
-def is_id(value: JsonValue) -> bool:
-    """Whether the value can be the id of something at the vendor: a whole number or a plain word."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        return False
-    return ID.fullmatch(str(value)) is not None
-
-
-def _vendor_id(value: Any) -> int | str:
-    if is_id(value):
-        return value  # type: ignore[no-any-return]
-    raise ValueError("an id is a whole number, or a text of letters, digits, '_' and '-'")
-
-
-VendorId: TypeAlias = Annotated[int | str, PlainValidator(_vendor_id, json_schema_input_type=int | str)]
-"""An id at the vendor, kept as given."""
-
-
-class VendorObject(BaseModel):
-    """An object in the vendor's own spelling; fields that are not documented pass as they are."""
-
-    model_config = ConfigDict(
-        extra="allow",
-        strict=True,
-        frozen=True,
-        alias_generator=to_camel,
-        validate_by_name=False,
-        validate_by_alias=True,
-        use_attribute_docstrings=True,
-    )
+from relay.core.vendor import Options, Parameters, Secret, VendorId, VendorObject
 
 
 class Reference(VendorObject):
@@ -143,8 +107,6 @@ class Overrides(VendorObject):
 class RunRecipe(Parameters):
     """Parameters of `run`: the vendor's request for one recipe's job."""
 
-    model_config = ConfigDict(strict=True, hide_input_in_errors=True, use_attribute_docstrings=True)
-
     wrangled_dataset: Reference
     """The recipe."""
     overrides: Overrides | None = None
@@ -159,27 +121,12 @@ class RunRecipe(Parameters):
 class OfJobGroup(Parameters):
     """Parameters of the operations on a job that the vendor has: `status`, `watch`, `cancel`."""
 
-    model_config = ConfigDict(strict=True, hide_input_in_errors=True, use_attribute_docstrings=True)
-
     job_group: VendorId
     """The vendor's id of the job, as its run answered it."""
 
 
-def _header_safe(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value()
-    if not text or not text.isprintable():
-        raise ValueError("it is empty, or holds a line break or another unprintable character")
-    return secret
-
-
-Secret: TypeAlias = Annotated[SecretStr, AfterValidator(_header_safe)]
-"""A secret that can go into a header."""
-
-
 class TrifactaOptions(Options):
     """Settings of a connection to Trifacta: who asks, and what differs between its editions."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     token: Secret | None = None
     """An access token."""

@@ -46,7 +46,7 @@ async def call(http: ClientSession, url: str, body: bytes = b"{}", **headers: st
 
 async def test_a_signed_callback_ends_its_job(relay: Relay, http: ClientSession, address: CallbackAddress) -> None:
     """A callback with the vendor's signature is answered 200, and what it says becomes the job's end."""
-    job_id = address.url.rpartition("/")[2].split(".")[1]
+    job_id = address.url.rpartition("/")[2].split(".")[2]
     job = await relay.store.job(job_id)
     assert job is not None
     body = json.dumps({"jobid": job.vendor_job_id, "jobstatus": "Failed"}).encode()

@@ -8,18 +8,17 @@ import pytest
 
 from relay.core import facts
 from relay.core.flow import NoAnswer, Response
+from relay.core.room import CALLBACK, VENDOR_JOB, drive, now
 from relay.core.vendor import Callback
-from relay.vendors.trifacta import VENDOR
-from tests.vendors.rooms import CALLBACK, VENDOR_JOB, drive, now
-from tests.vendors.trifacta.recorded import ROOM, called
+from relay.vendors.trifacta import REPORTING
+from relay.vendors.trifacta.recorded import ROOM, called
 
 
 def read(body: Any, answer: Any = None) -> Any:
     """What a callback with this body means for a running job."""
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
     callback = Callback(method="POST", headers={}, query={}, body=text)
-    assert VENDOR.read_callback is not None
-    return drive(VENDOR.read_callback(ROOM.connection(), ROOM.running(), callback), lambda _: answer)
+    return drive(REPORTING.read(ROOM.connection(), ROOM.running(), callback), lambda _: answer)
 
 
 def test_a_number_as_job_id_is_as_good_as_a_text() -> None:
@@ -64,7 +63,7 @@ def test_the_signature_is_looked_for_where_the_connection_says() -> None:
     good = called("Complete", CALLBACK.secret, now())
     moved = replace(good, headers={"x-sig": good.headers["x-webhook-signature"]})
     connection = ROOM.connection(signatureHeader="X-Sig")
-    assert VENDOR.verify is not None
+    assert REPORTING.verify is not None
 
-    assert VENDOR.verify(connection, moved, CALLBACK.secret, now()) is None
-    assert VENDOR.verify(connection, good, CALLBACK.secret, now()) == "the X-Sig header is missing"
+    assert REPORTING.verify(connection, moved, CALLBACK.secret, now()) is None
+    assert REPORTING.verify(connection, good, CALLBACK.secret, now()) == "the X-Sig header is missing"

@@ -18,8 +18,8 @@ from relay.core.job import ErrorCode, Job
 from relay.core.vendor import Callback, CallbackAddress
 from relay.edges.http import VendorDriver, VendorLink
 from relay.simulators.trifacta import Fate, TrifactaSimulator
-from relay.vendors.trifacta import CANCEL, RUN, STATUS, VENDOR, WATCH
-from tests.vendors.trifacta.recorded import ROOM
+from relay.vendors.trifacta import CANCEL, REPORTING, RUN, STATUS, VENDOR, WATCH
+from relay.vendors.trifacta.recorded import ROOM
 
 NAME = ROOM.name
 PENDING = "5"
@@ -46,7 +46,8 @@ class Vendor:
 
     async def poll(self, job: Job) -> Fact:
         """Ask how it fares."""
-        return await self.driver.run(NAME, VENDOR.poll(self.connection, job))
+        assert RUN.poll is not None
+        return await self.driver.run(NAME, RUN.poll(self.connection, job))
 
     async def ask(self, operation: Any, job_group: str) -> Fact:
         """Ask about a job group."""
@@ -55,8 +56,7 @@ class Vendor:
 
     async def read(self, job: Job, callback: Callback) -> Fact:
         """Read its callback."""
-        assert VENDOR.read_callback is not None
-        return await self.driver.run(NAME, VENDOR.read_callback(self.connection, job, callback))
+        return await self.driver.run(NAME, REPORTING.read(self.connection, job, callback))
 
 
 @pytest.fixture
@@ -173,8 +173,8 @@ async def test_a_look_that_goes_wrong_ends_nothing(vendor: Vendor, recipe: str, 
 async def test_a_cancel_is_confirmed(vendor: Vendor) -> None:
     """The vendor stops it, and the look afterwards sees it."""
     job = await running(vendor)
-    assert VENDOR.cancel is not None
-    told = await vendor.driver.run(NAME, VENDOR.cancel(vendor.connection, job))
+    assert RUN.cancel is not None
+    told = await vendor.driver.run(NAME, RUN.cancel(vendor.connection, job))
 
     assert isinstance(told, facts.Answered)
     assert (told.state, told.status) == ("canceled", "Canceled")
@@ -250,8 +250,8 @@ async def test_the_vendors_callback_is_its_own_and_ends_the_job(
     callback = await door.calls.get()
     called, polled = await vendor.read(job, callback), await vendor.poll(job)
 
-    assert VENDOR.verify is not None
-    assert VENDOR.verify(vendor.connection, callback, "signing-secret", time.time()) is None
+    assert REPORTING.verify is not None
+    assert REPORTING.verify(vendor.connection, callback, "signing-secret", time.time()) is None
     assert isinstance(called, facts.Succeeded | facts.Failed)
     assert (kind, kind) == (type(called), type(polled))
 
@@ -260,8 +260,8 @@ async def test_a_forged_callback_is_not_the_vendors(vendor: Vendor, door: Door) 
     """Who does not know the job's secret cannot sign."""
     await running(vendor, "9024")
     callback = await door.calls.get()
-    assert VENDOR.verify is not None
-    reason = VENDOR.verify(vendor.connection, callback, "signing-secret", time.time())
+    assert REPORTING.verify is not None
+    reason = REPORTING.verify(vendor.connection, callback, "signing-secret", time.time())
 
     assert reason == "the signature does not match the body"
 

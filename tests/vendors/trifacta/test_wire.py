@@ -6,11 +6,11 @@ import pytest
 from pydantic import ValidationError
 
 from relay.core.flow import Request
-from relay.core.vendor import Credentials
+from relay.core.room import KEY, drive
+from relay.core.vendor import Credentials, Login
 from relay.vendors.trifacta import RUN, VENDOR
+from relay.vendors.trifacta.recorded import BODIES, RECIPE, ROOM, answer, started
 from relay.vendors.trifacta.wire import OfJobGroup, RunRecipe
-from tests.vendors.rooms import KEY, drive
-from tests.vendors.trifacta.recorded import BODIES, RECIPE, ROOM, answer, started
 
 HOOK = {"name": "n", "url": "https://hooks.test/", "method": "POST", "triggerEvent": "onJobDone"}
 
@@ -146,6 +146,6 @@ def test_each_way_in_has_its_header(options: dict[str, Any], header: str) -> Non
     """A token is a bearer's; a name and password are basic authentication in UTF-8."""
     connection = ROOM.connection(**({"token": None} | options))
     expected = Credentials(headers={"Authorization": header})
-    actual = drive(VENDOR.authenticate(connection), lambda _: answer(200, started(1)))
+    actual = drive(VENDOR.authenticate(connection, Login(now=0.0)), lambda _: answer(200, started(1)))
 
     assert expected == actual

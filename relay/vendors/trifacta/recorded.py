@@ -8,10 +8,10 @@ from relay.core import facts
 from relay.core.facts import Answered, Fact, Found, NotFound, Ref, Refused, Submitted, Unanswered
 from relay.core.flow import NoAnswer, Request, Response
 from relay.core.job import ErrorCode, JobError
+from relay.core.room import CALLBACK, KEY, VENDOR_JOB, Answer, Recorded, Room
 from relay.core.signature import timestamped
 from relay.core.vendor import Callback
 from relay.vendors.trifacta import CANCEL, RUN, STATUS, VENDOR, WATCH, flows
-from tests.vendors.rooms import CALLBACK, KEY, VENDOR_JOB, Answer, Recorded, Room
 
 REQUEST_ID = {"x-trifacta-request-id": "req-7"}
 ORIGIN = "req-7"

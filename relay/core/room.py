@@ -1,4 +1,4 @@
-"""What the promise suite knows of a vendor's room: its recorded exchanges and enough of its words to ask the rest."""
+"""What is known of a vendor's room beside its flows: recorded exchanges, and enough of its words to ask the rest."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,9 +8,11 @@ from typing import Any, TypeAlias
 from relay.core.facts import Fact
 from relay.core.flow import Flow, Request, Response, TransportError
 from relay.core.job import Job, JobSpec, State
-from relay.core.vendor import Callback, CallbackAddress, Connection, Vendor
+from relay.core.vendor import Callback, CallbackAddress, Connection, Reporting, Vendor
 
 Answer: TypeAlias = Response | TransportError
+
+VENDOR_JOB = "961247"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,8 @@ class Room:
     callback: Callable[[str, str, float], Callback] | None = None
     """The vendor's callback for VENDOR_JOB with this status, signed with this secret at this time."""
     recorded: Sequence[Recorded] = field(default=())
+    vendor_job: str = VENDOR_JOB
+    """What the vendor's own id of a running job looks like."""
 
     @property
     def name(self) -> str:
@@ -70,15 +74,28 @@ class Room:
         begun = {"state": State.SUBMITTING, "attempt": 1, "accepted_at": ACCEPTED_AT}
         return Job(id="job_1", key=KEY, spec=spec, **{**begun, **changes})
 
-    def running(self, **changes: Any) -> Job:
+    def running(self, operation: str = "run", **changes: Any) -> Job:
         """A job that the vendor is at work on."""
-        return self.job(**{"state": State.RUNNING, "vendor_job_id": VENDOR_JOB, **changes})
+        known = {"state": State.RUNNING, "vendor_job_id": self.vendor_job, "vendor_job_ids": (self.vendor_job,)}
+        return self.job(operation, **{**known, **changes})
+
+    def poll(self, job: Job) -> Flow[Fact]:
+        """The conversation that asks how the job fares."""
+        poll = self.vendor.operations[job.spec.action].poll
+        assert poll is not None
+        return poll(self.connection(), job)
+
+    @property
+    def reporting(self) -> Reporting:
+        """How the vendor reports the end of a run by itself."""
+        reporting = self.vendor.operations["run"].callback
+        assert reporting is not None
+        return reporting
 
 
 ACCEPTED_AT = 1_795_000_000.0
 KEY = "5ac0a9d4-6c1f-4a56-9a3e-0f6f4b1d9f00"
-VENDOR_JOB = "961247"
-CALLBACK = CallbackAddress(url="https://relay.test/v1/callbacks/unguessable-token", secret="callback-signing-secret")
+CALLBACK = CallbackAddress(url="https://relay.test/v1/callbacks/unguessable-token", secret="callback-signing-secret")  # noqa: S106 - opens nothing
 
 
 def play(flow: Flow[Any], exchanges: Sequence[tuple[Request, Answer]]) -> Any:

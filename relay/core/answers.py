@@ -1,0 +1,146 @@
+"""What vendors' answers have in common: how they are read, and what they mean where their documents are silent."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from relay.core.facts import (
+    Answered,
+    Canceled,
+    Fact,
+    Failed,
+    NotSent,
+    PollFailed,
+    Ref,
+    Refused,
+    StillRunning,
+    Succeeded,
+    Unanswered,
+    VendorFact,
+)
+from relay.core.flow import JsonValue, Response, Unreadable
+from relay.core.job import ErrorCode, JobError
+
+LONGEST = 500
+"""Characters of the vendor's words that an error text repeats."""
+
+# --- bodies --------------------------------------------------------------------------------------------------------
+
+
+def read_object(response: Response) -> dict[str, JsonValue]:
+    """The answer as a JSON object. Raises Unreadable for anything else."""
+    body = response.json()
+    if not isinstance(body, dict):
+        raise Unreadable(f"the answer is JSON, but no object ({type(body).__name__})")
+    return body
+
+
+def rows_of(answer: JsonValue, name: str = "data") -> list[Mapping[str, JsonValue]]:
+    """The objects of a list, bare or as an object's field of this name; empty if there are none."""
+    rows = answer.get(name) if isinstance(answer, dict) else answer
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def result_of(response: Response) -> JsonValue:
+    """An answer that is only shown: its JSON, `{"text": ...}` where it is none, `{}` where it is empty."""
+    try:
+        return response.json()
+    except Unreadable:
+        text = shorten(response.body.decode(errors="replace"))
+        return {"text": text} if text else {}
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """The text with every secret of four characters or more struck out."""
+    for secret in sorted((secret for secret in secrets if len(secret) >= 4), key=len, reverse=True):
+        text = text.replace(secret, "[secret]")
+    return text
+
+
+def shorten(text: str, longest: int = LONGEST) -> str:
+    """The text on one line, printable, at most so long."""
+    line = "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+# --- what an answer means ------------------------------------------------------------------------------------------
+
+
+def refusal(
+    response: Response,
+    attempt: int,
+    message: str,
+    *,
+    missing: ErrorCode = ErrorCode.VENDOR_REJECTED,
+    details: Mapping[str, JsonValue] | None = None,
+) -> Fact | None:
+    """What an answer to a submit means when it is not a success; None when it is 2xx.
+
+    429, and 503 with Retry-After, were not taken; other 4xx are a no; everything else may have been taken.
+    `message` is the vendor's own word on it, already free of secrets; `missing` is what its 404 and 410 mean.
+    """
+    if response.ok:
+        return None
+    known, hint = details or {}, retry_after(response)
+    if response.status == 429 or (response.status == 503 and hint is not None):
+        return NotSent(attempt=attempt, error=unavailable(message, **known), retry_after=hint)
+    if response.status in (401, 403):
+        denied = JobError(code=ErrorCode.VENDOR_AUTH_FAILED, message=message, retryable=True, details=known)
+        return Refused(error=denied)
+    if 400 <= response.status < 500 and response.status != 408:
+        code = missing if response.status in (404, 410) else ErrorCode.VENDOR_REJECTED
+        return Refused(error=JobError(code=code, message=message, details=known))
+    return Unanswered(attempt=attempt, error=unavailable(message, **known))
+
+
+def unlooked(response: Response, message: str, details: Mapping[str, JsonValue] | None = None) -> PollFailed:
+    """A look that was refused or failed."""
+    error = unavailable(message, **(details or {}))
+    if response.status in (401, 403):
+        error = replace(error, code=ErrorCode.VENDOR_AUTH_FAILED)
+    return PollFailed(error=error, retry_after=retry_after(response))
+
+
+def unavailable(message: str, **details: JsonValue) -> JobError:
+    """The vendor could not be reached, or had nothing usable to say."""
+    return JobError(code=ErrorCode.VENDOR_UNAVAILABLE, message=message, retryable=True, details=details)
+
+
+def retry_after(response: Response) -> float | None:
+    """The seconds that a Retry-After or x-retry-after header asks for; None without a readable one.
+
+    Only the delay form is read: the date form would need a clock that both sides share.
+    """
+    for name in ("retry-after", "x-retry-after"):
+        text = response.headers.get(name, "").strip()
+        if text.isascii() and text.isdigit() and len(text) < 10:
+            return float(text)
+    return None
+
+
+def answered(result: JsonValue, **known: str | None) -> Answered:
+    """An immediate operation's answer; see `Answered` for what may be known of the job asked about."""
+    return Answered(result=result, **known)
+
+
+def together(parts: Sequence[VendorFact], ref: Ref, result: JsonValue) -> VendorFact:
+    """Several vendor jobs as one: it ends when all have ended, well only if all did, with warnings if any had them.
+
+    Its status is the word of the part that decided: the first that failed or was canceled, else the last.
+    """
+    waiting = [part for part in parts if isinstance(part, StillRunning)]
+    if waiting or not parts:
+        ended = len(parts) - len(waiting)
+        status = waiting[0].status if waiting else None
+        notes = [part.note for part in waiting if part.note]
+        progress = {"ended": ended, "of": len(parts)} if len(parts) > 1 else (waiting[0].progress if waiting else None)
+        return StillRunning(status=status, progress=progress, note=notes[0] if notes else None, ref=ref)
+    failed = [part for part in parts if isinstance(part, Failed)]
+    if failed:
+        message = "; ".join(dict.fromkeys(part.error.message for part in failed))
+        error = replace(failed[0].error, message=shorten(message, 4 * LONGEST))
+        return Failed(error=error, status=failed[0].status, result=result, ref=ref)
+    canceled = [part for part in parts if isinstance(part, Canceled)]
+    if canceled:
+        return Canceled(status=canceled[0].status, result=result, ref=ref)
+    warned = any(isinstance(part, Succeeded) and part.warnings for part in parts)
+    return Succeeded(status=parts[-1].status, warnings=warned, result=result, ref=ref)
