@@ -72,20 +72,27 @@ class Conflict:
     job_id: str
 
 
+EventName: TypeAlias = Literal[
+    "onJobSuccess", "onJobFailure", "subscription.failing", "subscription.disabled", "subscription.recovered"
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A terminal event: frozen bytes under one id. `job_id` is None for a refused request's."""
+    """An event: frozen bytes under one id. `job_id` is None for a refused request's, and for what concerns no job."""
 
     id: str
-    type: Literal["onJobSuccess", "onJobFailure"]
+    type: EventName
     job_id: str | None
     connection: str | None
     operation: str | None
     body: bytes = field(repr=False)
 
 
-DeliveryKind: TypeAlias = Literal["exchange", "reply", "url"]
+DeliveryKind: TypeAlias = Literal["exchange", "reply", "url", "subscription"]
 DeliveryState: TypeAlias = Literal["pending", "delivered", "exhausted", "blocked", "disabled"]
+SUBSCRIPTION_LANE = "subscription:"
+"""What a subscription's lane begins with; its id follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +139,11 @@ class Delivery:
     finished_at: float | None
     probe: bool
     event: Event
+
+    @property
+    def subscription(self) -> str | None:
+        """The id of the subscription that it is for: the lane of each has its name."""
+        return self.lane.removeprefix(SUBSCRIPTION_LANE) if self.kind == "subscription" else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +268,7 @@ class DeliveryMoved:
     delay: float | None = None
     attempt: Attempt | None = None
     lane: LaneMark | None = None
+    subscription: "SubscriptionMark | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,6 +315,121 @@ class CallbackKept:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
     """There is no such row."""
+
+
+# --- subscriptions ---
+
+SubscriptionState: TypeAlias = Literal["active", "paused", "disabled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningSecret:
+    """A key that signs for a subscription, until then (Unix seconds; None: until it is replaced)."""
+
+    secret: str = field(repr=False)
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """A standing target. `definition` is its wire form; the store keeps that and the `secrets` sealed, the one in use
+    first. Of a `configured` one the store knows only how it fares. `failures` counts those in a row."""
+
+    id: str
+    name: str
+    version: int = 0
+    configured: bool = False
+    definition: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    secrets: tuple[SigningSecret, ...] = field(default=(), repr=False)
+    state: SubscriptionState = "active"
+    reason: str | None = None
+    failures: int = 0
+    failing: bool = False
+    failing_since: float | None = None
+    last_error: str | None = None
+    created_at: float = 0.0
+    updated_at: float = 0.0
+
+    @property
+    def lane(self) -> str:
+        """The lane of its deliveries."""
+        return f"{SUBSCRIPTION_LANE}{self.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionKept:
+    """A subscription as it is to be from now on. `subscription.version` is the guard, 0 for a new one.
+
+    When its state becomes `paused` its lane is shut; when it becomes `active` again the lane reopens gently, and what
+    waited has its whole patience anew.
+    """
+
+    subscription: Subscription
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionDropped:
+    """A subscription that is no more: what waits for it ends as disabled, with this reason."""
+
+    subscription_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionsConfigured:
+    """These subscriptions stand in the settings: it is to be kept how they fare."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionTurn:
+    """A subscription began to fail, was disabled, or recovered; `undelivered` deliveries wait for it."""
+
+    what: Literal["failing", "disabled", "recovered"]
+    at: float
+    since: float
+    last_error: str | None
+    undelivered: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionMark:
+    """How an attempt for a subscription went. It is failing after `threshold` failures in a row over at least `over`
+    seconds, and recovers with the next success. `disable` switches it off, for that reason: what waits for it ends as
+    disabled. What its turns are told by is made by `tell`, and committed with them; None tells nobody."""
+
+    subscription_id: str
+    ok: bool
+    error: str | None = None
+    disable: str | None = None
+    threshold: int = 5
+    over: float = 30.0
+    tell: Callable[[SubscriptionTurn], tuple[Event, NewDelivery] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscriptions:
+    """All subscriptions, as they were when the store's `edition` of them was this, or a little later."""
+
+    edition: int
+    items: tuple[Subscription, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameTaken:
+    """Another subscription has this name."""
+
+    subscription_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneNow:
+    """A lane that is not wide open: closed until then (its probe is out for so long, where `slots` is 1), or reopening
+    by so many rows at a time."""
+
+    slots: int
+    closed_until: float | None
 
 
 StageName: TypeAlias = Literal["work", "receive", "announce"]
@@ -365,11 +493,13 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFilter:
-    """Which deliveries to list; None means any. `undelivered`: every state but `delivered`."""
+    """Which deliveries to list; None means any. `undelivered`: every state but `delivered`; `ended`: but `pending`."""
 
     state: str | None = None
     undelivered: bool = False
+    ended: bool = False
     job_id: str | None = None
+    subscription: str | None = None
     target: str | None = None
     event: str | None = None
     connection: str | None = None
@@ -389,7 +519,16 @@ class Census:
 
 
 Change: TypeAlias = (
-    JobMoved | CallbackCame | CallbackDone | CallbackPostponed | DeliveryMoved | Redeliver | RequestRefused
+    JobMoved
+    | CallbackCame
+    | CallbackDone
+    | CallbackPostponed
+    | DeliveryMoved
+    | Redeliver
+    | RequestRefused
+    | SubscriptionKept
+    | SubscriptionDropped
+    | SubscriptionsConfigured
 )
 
 
@@ -409,6 +548,12 @@ class Store(Protocol):
     async def record(self, change: Redeliver) -> Recorded | Unknown: ...
     @overload
     async def record(self, change: RequestRefused) -> Recorded: ...
+    @overload
+    async def record(self, change: SubscriptionKept) -> Recorded | Stale | NameTaken: ...
+    @overload
+    async def record(self, change: SubscriptionDropped) -> Recorded | Unknown: ...
+    @overload
+    async def record(self, change: SubscriptionsConfigured) -> Recorded: ...
 
     async def claim(self, want: Claim) -> Claimed:
         """Lease due rows to the caller; two callers never share one."""
@@ -422,6 +567,17 @@ class Store(Protocol):
     async def deliveries(self, which: DeliveryFilter, limit: int, cursor: str | None) -> Page: ...
     async def delivery(self, delivery_id: str) -> Delivery | None: ...
     async def attempts(self, delivery_id: str) -> Sequence[Attempt]: ...
+    async def count_deliveries(self, which: DeliveryFilter) -> int: ...
+    async def lanes_now(self, lanes: Collection[str]) -> Mapping[str, LaneNow]:
+        """Those of the announce stage's lanes that are not wide open."""
+
+    async def subscriptions(self) -> Subscriptions: ...
+    async def subscriptions_edition(self) -> int:
+        """A number that changes whenever a subscription does; cheap to ask for."""
+
+    async def waiting(self, lanes: Collection[str]) -> Mapping[str, int]:
+        """How many deliveries are pending in each of these lanes."""
+
     async def census(self) -> Census: ...
     async def sweep(self, retention: float, limited: Collection[str] = ()) -> int:
         """Drop what ended more than `retention` seconds ago, give up deliveries out of patience, and let go on what

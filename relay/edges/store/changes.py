@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from relay.core.job import State
-from relay.edges.store import rows
+from relay.edges.store import rows, subscriptions
 from relay.edges.store.claims import claim, lane_rows
 from relay.edges.store.lanes import HEALTHY, Lane
 from relay.edges.store.rows import array, dumps
@@ -36,6 +36,9 @@ from relay.ports import (
     RequestRefused,
     StageName,
     Stale,
+    SubscriptionDropped,
+    SubscriptionKept,
+    SubscriptionsConfigured,
     Unknown,
     Vault,
 )
@@ -82,6 +85,9 @@ class Changes:
             DeliveryMoved: (_delivery_moved, self._move_deliveries),
             Redeliver: (_redeliver, self._redeliver),
             RequestRefused: (self._request_refused, self._refuse),
+            SubscriptionKept: (lambda change: subscriptions.kept(change, vault), subscriptions.keep),
+            SubscriptionDropped: (subscriptions.dropped, subscriptions.drop),
+            SubscriptionsConfigured: (subscriptions.configured, subscriptions.know),
             Sweep: (lambda sweep: Write(sweep, ("sweep",)), self._sweep),
             Claim: (lambda want: Write(want, (f"claim {want.stage}",)), self._claim),
         }
@@ -282,6 +288,7 @@ class Changes:
         if tried:
             yield Run("write_attempts", {"rows": array(tried)})
         yield from _mark_lanes([write.value.lane for write in writes], now)
+        yield from subscriptions.mark([change.subscription for change in changes], self._vault, now)
         return [Recorded if write.value.delivery.id in won else Stale for write in writes]
 
     def _redeliver(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:

@@ -489,6 +489,12 @@ d.state = :state
 -- name: deliveries.undelivered
 d.state IN ('pending', 'exhausted', 'blocked', 'disabled')
 
+-- name: deliveries.ended
+d.state IN ('delivered', 'exhausted', 'blocked', 'disabled')
+
+-- name: deliveries.subscription
+d.kind = 'subscription' AND d.lane = 'subscription:' || :subscription::text
+
 -- name: deliveries.job_id
 d.event = (SELECT e2.key FROM event AS e2 JOIN job_card AS c2 ON c2.key = e2.job WHERE c2.id = :job_id)
 
@@ -600,7 +606,8 @@ WITH dropped AS (DELETE FROM job WHERE key IN (SELECT value::bigint FROM jsonb_a
 DELETE FROM job_card WHERE key IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
 
 -- name: give_up_deliveries
--- Deliveries whose patience ended while their lane was closed: nobody will try them, so nobody else would say so.
+-- Deliveries whose patience ended while their lane was closed: nobody will try them, so nobody else would say so. Those
+-- of a paused subscription wait.
 UPDATE delivery
 SET version = version + 1, state = 'exhausted', due = NULL, leased = false, finished_at = :now,
     reason = 'its time ran out while its target was down'
@@ -608,6 +615,8 @@ WHERE key IN (
     SELECT d.key FROM lane AS l JOIN delivery AS d ON d.lane = l.lane
     WHERE l.stage = 'announce' AND l.slots IS NOT NULL
       AND d.expires <= :now AND d.expires IS NOT NULL AND d.due IS NOT NULL AND d.due <= :now
+      AND NOT EXISTS (SELECT 1 FROM subscription AS s
+                      WHERE d.kind = 'subscription' AND s.id = substr(d.lane, 14) AND s.state = 'paused')
     LIMIT :batch
     FOR UPDATE OF d SKIP LOCKED)
 RETURNING id;

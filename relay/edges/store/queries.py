@@ -13,16 +13,17 @@ _HEAD = re.compile(r"^-- name: (\S+)$", re.MULTILINE)
 
 
 class Queries:
-    """The queries of one of this package's SQL files."""
+    """The queries of some of this package's SQL files."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, *names: str) -> None:
         """Raises ValueError if two queries have one name."""
-        _, *parts = _HEAD.split(files(__package__).joinpath(file).read_text("utf-8"))
         self._texts: dict[str, str] = {}
-        for name, text in _expanded(parts[::2], parts[1::2]):
-            if name in self._texts:
-                raise ValueError(f"{file} has two queries named {name}")
-            self._texts[name] = text.strip().removesuffix(";")
+        for file in names:
+            _, *parts = _HEAD.split(files(__package__).joinpath(file).read_text("utf-8"))
+            for name, text in _expanded(parts[::2], parts[1::2]):
+                if name in self._texts:
+                    raise ValueError(f"{file} has another query named {name}")
+                self._texts[name] = text.strip().removesuffix(";")
 
     @property
     def texts(self) -> Mapping[str, str]:
@@ -35,7 +36,8 @@ class Queries:
         return text.replace("{where}", self._conditions(run)) if "{where}" in text else text
 
     def _conditions(self, run: Run) -> str:
-        return "\nAND ".join(f"(\n{self._texts[f'{run.query}.{name}']}\n)" for name in run.where) or "true"
+        listing = run.query.partition(":")[0]  # `deliveries:count` has the conditions of `deliveries`
+        return "\nAND ".join(f"(\n{self._texts[f'{listing}.{name}']}\n)" for name in run.where) or "true"
 
 
 def _expanded(names: Sequence[str], texts: Sequence[str]) -> Iterator[tuple[str, str]]:

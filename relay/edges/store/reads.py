@@ -2,17 +2,29 @@
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from relay.core.job import Job
-from relay.edges.store import rows
+from relay.edges.store import rows, subscriptions
 from relay.edges.store.claims import TABLES
 from relay.edges.store.rows import dumps
 from relay.edges.store.script import Run, Script
-from relay.ports import Attempt, Census, Delivery, DeliveryFilter, Event, JobFilter, Note, Page, Vault
+from relay.ports import (
+    Attempt,
+    Census,
+    Delivery,
+    DeliveryFilter,
+    Event,
+    JobFilter,
+    LaneNow,
+    Note,
+    Page,
+    Subscriptions,
+    Vault,
+)
 
 
 class Reads:
@@ -73,21 +85,31 @@ class Reads:
 
     def deliveries(self, which: DeliveryFilter, limit: int, cursor: str | None, now: float) -> Script[Page]:
         """A page of deliveries, without their targets and their events' bytes."""
-        asked: dict[str, Any] = {
-            "state": which.state,
-            "undelivered": which.undelivered or None,
-            "job_id": which.job_id,
-            "target": which.target,
-            "event": which.event,
-            "connection": which.connection,
-            "since": which.since,
-            "until": which.until,
-            "connections": _json(which.connections),
-        }
-        found = yield _listing("deliveries", asked, limit, cursor)
+        found = yield _listing("deliveries", _deliveries_asked(which), limit, cursor)
         items = [rows.delivery(row, self._vault, now) for row in found[:limit]]
         more = len(found) > limit
         return Page(items=tuple(items), next=_cursor(items[-1].created_at, found[limit - 1][0]) if more else None)
+
+    def count_deliveries(self, which: DeliveryFilter) -> Script[int]:
+        """How many deliveries a listing would have in all."""
+        given = {name: value for name, value in _deliveries_asked(which).items() if value is not None}
+        ((count,),) = yield Run("deliveries:count", given, list(given))
+        total: int = count
+        return total
+
+    def lanes_now(self, lanes: Collection[str]) -> Script[Mapping[str, LaneNow]]:
+        """Those of these lanes of deliveries that are not wide open."""
+        found = yield Run("lanes_now", {"rows": dumps(sorted(lanes))})
+        return {lane: LaneNow(slots=slots, closed_until=until) for lane, slots, until in found}
+
+    def waiting(self, lanes: Collection[str]) -> Script[Mapping[str, int]]:
+        """How many deliveries are pending in each of these lanes."""
+        found = yield Run("waiting", {"rows": dumps(sorted(lanes))})
+        return dict(found)
+
+    def subscriptions(self) -> Script[Subscriptions]:
+        """All subscriptions."""
+        return (yield from subscriptions.read_all(self._vault))
 
     def delivery(self, delivery_id: str, now: float) -> Script[Delivery | None]:
         """One whole delivery."""
@@ -125,6 +147,22 @@ class Reads:
     def ping(self) -> Script[None]:
         """Nothing, if the store answers."""
         yield Run("ping")
+
+
+def _deliveries_asked(which: DeliveryFilter) -> Mapping[str, Any]:
+    return {
+        "state": which.state,
+        "undelivered": which.undelivered or None,
+        "ended": which.ended or None,
+        "job_id": which.job_id,
+        "subscription": which.subscription,
+        "target": which.target,
+        "event": which.event,
+        "connection": which.connection,
+        "since": which.since,
+        "until": which.until,
+        "connections": _json(which.connections),
+    }
 
 
 def _age(since: float | None, now: float) -> float:

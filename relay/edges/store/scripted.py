@@ -1,10 +1,11 @@
 """The Store port by scripts, the same for every engine: an engine says how a change is written and a question read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, overload
 
 from relay.core.job import Job
+from relay.edges.store import subscriptions
 from relay.edges.store.changes import Changes, Sweep
 from relay.edges.store.reads import Reads
 from relay.edges.store.script import Outcome, Script, Write
@@ -25,6 +26,8 @@ from relay.ports import (
     Event,
     JobFilter,
     JobMoved,
+    LaneNow,
+    NameTaken,
     NewJob,
     Note,
     Page,
@@ -33,6 +36,10 @@ from relay.ports import (
     Repeat,
     RequestRefused,
     Stale,
+    SubscriptionDropped,
+    SubscriptionKept,
+    Subscriptions,
+    SubscriptionsConfigured,
     Unknown,
     Vault,
 )
@@ -88,6 +95,12 @@ class ScriptedStore(ABC):
     async def record(self, change: Redeliver) -> Recorded | Unknown: ...
     @overload
     async def record(self, change: RequestRefused) -> Recorded: ...
+    @overload
+    async def record(self, change: SubscriptionKept) -> Recorded | Stale | NameTaken: ...
+    @overload
+    async def record(self, change: SubscriptionDropped) -> Recorded | Unknown: ...
+    @overload
+    async def record(self, change: SubscriptionsConfigured) -> Recorded: ...
     async def record(self, change: Any) -> Any:
         return await self._done(change)
 
@@ -132,6 +145,21 @@ class ScriptedStore(ABC):
 
     async def attempts(self, delivery_id: str) -> Sequence[Attempt]:
         return await self._read(lambda _: self._reads.attempts(delivery_id))
+
+    async def count_deliveries(self, which: DeliveryFilter) -> int:
+        return await self._read(lambda _: self._reads.count_deliveries(which))
+
+    async def lanes_now(self, lanes: Collection[str]) -> Mapping[str, LaneNow]:
+        return await self._read(lambda _: self._reads.lanes_now(lanes))
+
+    async def waiting(self, lanes: Collection[str]) -> Mapping[str, int]:
+        return await self._read(lambda _: self._reads.waiting(lanes))
+
+    async def subscriptions(self) -> Subscriptions:
+        return await self._read(lambda _: self._reads.subscriptions())
+
+    async def subscriptions_edition(self) -> int:
+        return await self._read(lambda _: subscriptions.read_edition())
 
     async def census(self) -> Census:
         return await self._read(self._reads.census)

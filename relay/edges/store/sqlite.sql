@@ -444,6 +444,12 @@ d.state = :state
 -- name: deliveries.undelivered
 d.state IN ('pending', 'exhausted', 'blocked', 'disabled')
 
+-- name: deliveries.ended
+d.state IN ('delivered', 'exhausted', 'blocked', 'disabled')
+
+-- name: deliveries.subscription
+d.kind = 'subscription' AND d.lane = 'subscription:' || :subscription
+
 -- name: deliveries.job_id
 d.event = (SELECT e2.key FROM event AS e2 JOIN job AS j2 ON j2.key = e2.job WHERE j2.id = :job_id)
 
@@ -545,7 +551,8 @@ DELETE FROM job_spec WHERE job IN (SELECT value FROM json_each(:keys));
 DELETE FROM job WHERE key IN (SELECT value FROM json_each(:keys));
 
 -- name: give_up_deliveries
--- Deliveries whose patience ended while their lane was closed: nobody will try them, so nobody else would say so.
+-- Deliveries whose patience ended while their lane was closed: nobody will try them, so nobody else would say so. Those
+-- of a paused subscription wait.
 UPDATE delivery
 SET version = version + 1, state = 'exhausted', due = NULL, leased = 0, finished_at = :now,
     reason = 'its time ran out while its target was down'
@@ -553,5 +560,7 @@ WHERE key IN (
     SELECT d.key FROM lane AS l CROSS JOIN delivery AS d INDEXED BY delivery_expires ON d.lane = l.lane
     WHERE l.stage = 'announce' AND l.slots IS NOT NULL
       AND d.expires <= :now AND d.expires IS NOT NULL AND d.due IS NOT NULL AND d.due <= :now
+      AND NOT EXISTS (SELECT 1 FROM subscription AS s
+                      WHERE d.kind = 'subscription' AND s.id = substr(d.lane, 14) AND s.state = 'paused')
     LIMIT :batch)
 RETURNING id;
