@@ -45,6 +45,12 @@ class Room:
     callback: Callable[[str, str, float], Callback] | None = None
     """The vendor's callback for VENDOR_JOB with this status, signed with this secret at this time."""
     recorded: Sequence[Recorded] = field(default=())
+    token_service: Callable[[Request], Answer] = field(default=lambda _: Response(status=200, body=b"{}"))
+    """What those answer who give out the credentials."""
+    signs_body: bool = True
+    """Whether the vendor's signature of a callback covers the body."""
+    signs_time: bool = True
+    """Whether it covers the time, so that an old one is refused."""
     vendor_job: str = VENDOR_JOB
     """What the vendor's own id of a running job looks like."""
 
@@ -98,25 +104,31 @@ KEY = "5ac0a9d4-6c1f-4a56-9a3e-0f6f4b1d9f00"
 CALLBACK = CallbackAddress(url="https://relay.test/v1/callbacks/unguessable-token", secret="callback-signing-secret")  # noqa: S106 - opens nothing
 
 
-def play(flow: Flow[Any], exchanges: Sequence[tuple[Request, Answer]]) -> Any:
-    """Give the flow its recorded answers; what it asks must be what was asked then, no more and no less."""
-    asked: list[Request] = []
-    try:
-        request = next(flow)
-        for _, answer in exchanges:
-            asked.append(request)
-            request = flow.throw(answer) if isinstance(answer, TransportError) else flow.send(answer)
-        asked.append(request)
-    except StopIteration as end:
-        expected = [request for request, _ in exchanges]
+class Unplayed(Exception):
+    """A flow asks something else than what was recorded, or without an end."""
 
-        assert expected == asked
-        return end.value
-    raise AssertionError(f"after the recorded exchanges it still asks: {asked[-1]}")
+
+def play(flow: Flow[Any], exchanges: Sequence[tuple[Request, Answer]]) -> Any:
+    """Give the flow its recorded answers; what it asks must be what was asked then, no more and no less. Raises
+    Unplayed."""
+    left = list(exchanges)
+
+    def answer(request: Request) -> Answer:
+        if not left:
+            raise Unplayed(f"after the recorded exchanges it still asks: {request}")
+        recorded, said = left.pop(0)
+        if request != recorded:
+            raise Unplayed(f"it asks\n    {request}\ninstead of\n    {recorded}")
+        return said
+
+    end = drive(flow, answer)
+    if left:
+        raise Unplayed(f"it ends without asking {left[0][0]}")
+    return end
 
 
 def drive(flow: Flow[Any], answer: Callable[[Request], Answer], most: int = 50) -> Any:
-    """Let one function answer whatever the flow asks, until it ends."""
+    """Let one function answer whatever the flow asks, until it ends. Raises Unplayed if it does not."""
     try:
         request = next(flow)
         for _ in range(most):
@@ -124,7 +136,7 @@ def drive(flow: Flow[Any], answer: Callable[[Request], Answer], most: int = 50) 
             request = flow.throw(said) if isinstance(said, TransportError) else flow.send(said)
     except StopIteration as end:
         return end.value
-    raise AssertionError(f"it asks {most} times without an end: {request}")
+    raise Unplayed(f"it asks {most} times without an end: {request}")
 
 
 def now() -> float:
