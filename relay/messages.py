@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    create_model,
     field_serializer,
     model_validator,
 )
@@ -118,10 +119,9 @@ _ANY_CASE = "|".join("".join(f"[{letter}{letter.lower()}]" for letter in word) f
 _AnyCase: TypeAlias = Annotated[str, Field(pattern=f"^({_ANY_CASE})$")]
 
 
-class Webhook(Message):
-    """A URL that is told how this one job ended. The field names are those of the vendors' own webhooks."""
+class Receiver(Message):
+    """A URL that is told how jobs ended, and how. The field names are those of the vendors' own webhooks."""
 
-    name: str | None = Field(default=None, max_length=200)
     url: Annotated[str, Field(max_length=4096)]
     method: Annotated[Method, BeforeValidator(_upper, json_schema_input_type=_AnyCase)] = "POST"
     trigger_event: Literal["onJobSuccess", "onJobFailure", "onJobDone"] = "onJobDone"
@@ -130,7 +130,6 @@ class Webhook(Message):
         default_factory=dict
     )
     ssl_verification: bool = True
-    secret_key: SecretStr | None = Field(default=None, json_schema_extra={"secret": True})
     signature: Literal["standard", "timestamped", "body"] = "standard"
     signature_header: Annotated[str, AfterValidator(_header_name)] = "X-Webhook-Signature"
     timeout: float = Field(default=20.0, gt=0, le=60)
@@ -140,20 +139,31 @@ class Webhook(Message):
     retry_on: Literal["any", "transient"] = "any"
 
     @model_validator(mode="after")
-    def _usable(self) -> Self:
-        if self.secret_key is not None and self.signature == "standard":
-            signature.standard_key(self.secret_key.get_secret_value())
+    def _fillable(self) -> Self:
         if self.body is not None and not isinstance(self.body, dict | str):
             raise ValueError("body must be an object or a string")
+        return self
+
+    def wants(self, event: EventType) -> bool:
+        """Whether its trigger is this event."""
+        return self.trigger_event in (event, "onJobDone")
+
+
+class Webhook(Receiver):
+    """A URL that is told how this one job ended."""
+
+    name: str | None = Field(default=None, max_length=200)
+    secret_key: SecretStr | None = Field(default=None, json_schema_extra={"secret": True})
+
+    @model_validator(mode="after")
+    def _signable(self) -> Self:
+        if self.secret_key is not None and self.signature == "standard":
+            signature.standard_key(self.secret_key.get_secret_value())
         return self
 
     @field_serializer("secret_key", when_used="json")
     def _mask(self, secret: SecretStr | None) -> str | None:
         return None if secret is None else "***"
-
-    def wants(self, event: EventType) -> bool:
-        """Whether its trigger is this event."""
-        return self.trigger_event in (event, "onJobDone")
 
     def sealed(self) -> dict[str, Any]:
         """Its wire form with the secret in the clear: for the vault only."""
@@ -166,6 +176,33 @@ class Webhook(Message):
     def unsealed(cls, wire: Mapping[str, Any]) -> Self:
         """The reverse of `sealed`."""
         return cls.model_validate(wire, strict=False)
+
+
+class Standing(Receiver):
+    """A URL that is told of every job that matches: empty lists match all, `metadata` a job that has all of these."""
+
+    connections: tuple[ConnectionName, ...] = Field(default=(), max_length=200)
+    operations: tuple[OperationName, ...] = Field(default=(), max_length=200)
+    metadata: dict[str, JsonValue] = Field(default_factory=dict, max_length=50)
+
+
+class SubscriptionRequest(Standing):
+    """A subscription as it is asked for. Its signing secret is made by relay."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+
+    def wire(self) -> dict[str, Any]:
+        """What is not as by default, as JSON."""
+        told: dict[str, Any] = self.model_dump(mode="json", exclude_defaults=True)
+        return told
+
+
+SubscriptionPatch = create_model(
+    "SubscriptionPatch",
+    __base__=Message,
+    __doc__="What is to change of a subscription: each field given is replaced, null sets it back; headers are merged.",
+    **{name: (field.annotation | None, None) for name, field in SubscriptionRequest.model_fields.items()},  # type: ignore[operator, call-overload]
+)
 
 
 class Completion(Message):
@@ -214,6 +251,35 @@ class JobRequest(Message):
 
 
 # --- the event ---
+
+
+class SubscriptionData(Message):
+    """How a subscription fares: it has failed `since` then, and so many deliveries wait for it."""
+
+    subscription_id: str
+    name: str
+    host: str
+    since: str
+    last_error: str | None
+    undelivered: int
+
+
+class SubscriptionEvent(Message):
+    """A subscription began to fail, was disabled, or recovered; or, to itself alone, a test. CloudEvents 1.0."""
+
+    specversion: Literal["1.0"] = "1.0"
+    id: str
+    type: Literal["subscription.failing", "subscription.disabled", "subscription.recovered", "subscription.test"]
+    source: Literal["/relay"] = "/relay"
+    subject: str
+    time: str
+    timestamp: str
+    datacontenttype: Literal["application/json"] = "application/json"
+    data: SubscriptionData
+
+    def wire(self) -> bytes:
+        """The event's bytes."""
+        return self.model_dump_json().encode()
 
 
 class EventError(Message):

@@ -322,6 +322,14 @@ class Unknown:
 SubscriptionState: TypeAlias = Literal["active", "paused", "disabled"]
 
 
+class NoSubscription(Exception):
+    """There is no subscription of this id."""
+
+
+class NotByRequest(Exception):
+    """The subscription stands in the settings, and is changed there alone. The text names the setting."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningSecret:
     """A key that signs for a subscription, until then (Unix seconds; None: until it is replaced)."""
@@ -421,6 +429,18 @@ class NameTaken:
     """Another subscription has this name."""
 
     subscription_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What came of one event sent to a subscription at once: `duration` in seconds, `excerpt` of a failed answer."""
+
+    outcome: str
+    delivered: bool
+    duration: float
+    status: int | None = None
+    error: str | None = None
+    excerpt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

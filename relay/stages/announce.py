@@ -11,10 +11,9 @@ import structlog
 
 from relay import failpoints
 from relay.core import signature
-from relay.core.flow import JsonValue
 from relay.core.schedule import backoff, hinted, next_try, spread
 from relay.core.template import fill, fill_header, fill_json, fill_url, tokens_of
-from relay.messages import Webhook
+from relay.messages import Receiver, Webhook
 from relay.metrics import Metrics
 from relay.ports import (
     Answer,
@@ -25,6 +24,7 @@ from relay.ports import (
     Delivery,
     DeliveryMoved,
     DeliveryState,
+    Event,
     LaneMark,
     NotAnswered,
     NotDelivered,
@@ -33,9 +33,13 @@ from relay.ports import (
     Publisher,
     Sender,
     Store,
+    Subscription,
+    SubscriptionMark,
+    Trial,
     Unroutable,
 )
 from relay.stages.record import REPLY_PATIENCE
+from relay.stages.subscriptions import SubscriptionBook
 
 log = structlog.get_logger()
 
@@ -46,6 +50,10 @@ LONGEST_AMQP_DELAY = 60.0
 TRANSIENT = frozenset({408, 425, 429})
 """Statuses below 500 that may pass by themselves."""
 GONE = 410
+ELSEWHERE_DELAY = 30.0
+"""Seconds until a delivery for a subscription of another relay's settings is looked at again."""
+PAUSED_DELAY = 1.0
+"""The same for one that was on its way when its subscription was paused; then its lane is shut."""
 SECRET_LENGTH = 8
 """Characters from which on a header's or a query's value counts as a secret in what a receiver says."""
 HINTING = frozenset({429, 503})
@@ -80,8 +88,10 @@ class Announce:
         sender: Sender,
         clock: Clock,
         metrics: Metrics,
+        subscriptions: SubscriptionBook | None = None,
     ) -> None:
         self._store = store
+        self._subscriptions = subscriptions
         self._publisher = publisher
         self._sender = sender
         self._clock = clock
@@ -91,7 +101,12 @@ class Announce:
     async def act(self, delivery: Delivery) -> None:
         """Try a delivery that is leased to this process once, and record what came of it."""
         at, started = self._clock(), monotonic()
-        result = await (self._post(delivery) if delivery.kind == "url" else self._publish(delivery))
+        if delivery.kind == "url":
+            result = await self._post(delivery)
+        elif delivery.kind == "subscription":
+            result = await self._post_standing(delivery)
+        else:
+            result = await self._publish(delivery)
         change = DeliveryMoved(
             delivery=delivery,
             state=result.state,
@@ -99,6 +114,7 @@ class Announce:
             delay=result.delay,
             attempt=_attempt(delivery, result, at, monotonic() - started) if result.spent else None,
             lane=self._lane_mark(delivery, result),
+            subscription=self._subscription_mark(delivery, result) if delivery.kind == "subscription" else None,
         )
         failpoints.hit("announce.before_record")
         await self._store.record(change)
@@ -131,35 +147,83 @@ class Announce:
 
     async def _post(self, delivery: Delivery) -> Result:
         webhook = Webhook.unsealed(delivery.target)
-        request = self._outbound(webhook, delivery)
+        secrets = () if webhook.secret_key is None else (webhook.secret_key.get_secret_value(),)
+        return await self._send(delivery, webhook, secrets)
+
+    async def _post_standing(self, delivery: Delivery) -> Result:
+        """To the subscription's URL, with its headers and secrets, as they are now."""
+        assert self._subscriptions is not None
+        assert delivery.subscription is not None
+        one = await self._subscriptions.find(delivery.subscription)
+        if one is None:
+            return self._orphaned(delivery)
+        if one.state == "disabled":
+            return _not_tried("disabled", f"disabled: {one.reason}")
+        if one.state == "paused":
+            return _not_tried("pending", None, PAUSED_DELAY)
+        return await self._send(delivery, self._subscriptions.receiver(one), self._subscriptions.secrets(one))
+
+    def _orphaned(self, delivery: Delivery) -> Result:
+        assert self._subscriptions is not None
+        assert delivery.subscription is not None
+        if not self._subscriptions.elsewhere(delivery.subscription):
+            return _not_tried("disabled", "its subscription was deleted")
+        if delivery.patience is not None and delivery.age > delivery.patience:
+            return _not_tried("disabled", "its subscription is in the settings no more")
+        return _not_tried("pending", "its subscription is not in this relay's settings", ELSEWHERE_DELAY)
+
+    async def trial(self, one: Subscription, event_id: str, body: bytes) -> Trial:
+        """Send this to a subscription at once, once, and tell what came of it; nothing is recorded."""
+        assert self._subscriptions is not None
+        receiver, secrets = self._subscriptions.receiver(one), self._subscriptions.secrets(one)
+        request = self._outbound(receiver, secrets, event_id, body)
+        started = monotonic()
+        try:
+            answer = await self._sender.send(request)
+        except (Blocked, NotAnswered) as error:
+            outcome = "blocked" if isinstance(error, Blocked) else "no_answer"
+            took = round(monotonic() - started, 4)
+            return Trial(outcome=outcome, delivered=False, duration=took, error=str(error))
+        fine = 200 <= answer.status < 300
+        return Trial(
+            outcome="delivered" if fine else "refused",
+            delivered=fine,
+            duration=round(monotonic() - started, 4),
+            status=answer.status,
+            error=None if fine else f"HTTP {answer.status}",
+            excerpt=None if fine else _without(_secrets_of(receiver, secrets, request), answer.excerpt),
+        )
+
+    async def _send(self, delivery: Delivery, receiver: Receiver, secrets: Sequence[str]) -> Result:
+        request = self._outbound(receiver, secrets, delivery.event.id, delivery.event.body)
         try:
             answer = await self._sender.send(request)
         except Blocked as error:
             return Result(state="blocked", outcome="blocked", reason=str(error), error=str(error), alive=None)
         except NotAnswered as error:
             return _again(
-                delivery, webhook, Result(state="pending", outcome="no_answer", error=str(error), alive=False)
+                delivery, receiver, Result(state="pending", outcome="no_answer", error=str(error), alive=False)
             )
-        excerpt = _without(_secrets_of(webhook, request), answer.excerpt)
-        return _answered(delivery, webhook, replace(answer, excerpt=excerpt))
+        excerpt = _without(_secrets_of(receiver, secrets, request), answer.excerpt)
+        return _answered(delivery, receiver, replace(answer, excerpt=excerpt))
 
-    def _outbound(self, webhook: Webhook, delivery: Delivery) -> Outbound:
-        tokens = tokens_of(orjson.loads(delivery.event.body)) if _has_tokens(webhook) else {}
-        body, content_type = _body(webhook, delivery.event.body, tokens)
+    def _outbound(self, receiver: Receiver, secrets: Sequence[str], event_id: str, event: bytes) -> Outbound:
+        tokens = tokens_of(orjson.loads(event)) if _has_tokens(receiver) else {}
+        body, content_type = _body(receiver, event, tokens)
         now = self._clock()
         headers = {}
-        if webhook.method not in ("GET", "DELETE"):
+        if receiver.method not in ("GET", "DELETE"):
             headers["content-type"] = content_type
-        headers |= {name.lower(): fill_header(value, tokens) for name, value in webhook.headers.items()}
-        headers |= {"webhook-id": delivery.event.id, "webhook-timestamp": str(int(now))}
-        headers |= _signature(webhook, delivery.event.id, now, body)
+        headers |= {name.lower(): fill_header(value, tokens) for name, value in receiver.headers.items()}
+        headers |= {"webhook-id": event_id, "webhook-timestamp": str(int(now))}
+        headers |= _signature(receiver, secrets, event_id, now, body)
         return Outbound(
-            method=webhook.method,
-            url=fill_url(webhook.url, tokens),
+            method=receiver.method,
+            url=fill_url(receiver.url, tokens),
             headers=headers,
             body=body,
-            timeout=webhook.timeout,
-            verify_tls=webhook.ssl_verification,
+            timeout=receiver.timeout,
+            verify_tls=receiver.ssl_verification,
         )
 
     # --- what is kept and told ---
@@ -178,6 +242,14 @@ class Announce:
             self._troubled.discard(lane)
             return LaneMark(stage="announce", lane=lane, ok=True)
         return None
+
+    def _subscription_mark(self, delivery: Delivery, result: Result) -> SubscriptionMark | None:
+        assert self._subscriptions is not None
+        if delivery.subscription is None or not result.spent:
+            return None
+        disable = "the target answered HTTP 410: it is gone" if result.state == "disabled" else None
+        ok = result.state == "delivered"
+        return self._subscriptions.mark(delivery.subscription, ok=ok, error=result.error, disable=disable)
 
     def _tell(self, delivery: Delivery, result: Result, seconds: float) -> None:
         self._metrics.attempts.labels(delivery.kind, result.outcome).inc()
@@ -205,17 +277,17 @@ def _message(delivery: Delivery) -> Outgoing:
     data = wire["data"]
     replying = delivery.kind == "reply"
     headers = {
-        "x-relay-job-id": data["jobId"],
-        "x-relay-request-id": data["requestId"],
-        "x-relay-connection": data["connection"],
-        "x-relay-vendor": data["vendor"],
-        "x-relay-operation": data["operation"],
-        "x-relay-status": data["status"],
+        "x-relay-job-id": data.get("jobId"),
+        "x-relay-request-id": data.get("requestId"),
+        "x-relay-connection": data.get("connection"),
+        "x-relay-vendor": data.get("vendor"),
+        "x-relay-operation": data.get("operation"),
+        "x-relay-status": data.get("status"),
         "traceparent": wire.get("traceparent"),
     }
     return Outgoing(
         exchange="" if replying else delivery.target["exchange"],
-        routing_key=delivery.target["queue"] if replying else _routing_key(data, event.type),
+        routing_key=delivery.target["queue"] if replying else _routing_key(event),
         body=event.body,
         message_id=event.id,
         type=event.type,
@@ -225,9 +297,9 @@ def _message(delivery: Delivery) -> Outgoing:
     )
 
 
-def _routing_key(data: Mapping[str, JsonValue], event_type: str) -> str:
+def _routing_key(event: Event) -> str:
     """`<connection>.<operation>.<type>`, `_` for what is missing."""
-    words = [data["connection"] or "_", data["operation"] or "_", event_type]
+    words = [event.connection or "_", event.operation or "_", event.type]
     return ".".join(words).encode()[:255].decode(errors="ignore")
 
 
@@ -248,46 +320,52 @@ def _waited(delivery: Delivery) -> float:
     return sum(_publish_delay(delivery, tries) for tries in range(delivery.tries))
 
 
-def _has_tokens(webhook: Webhook) -> bool:
-    """Whether anything may have to be filled in: most webhooks send the event as it is."""
-    return webhook.body is not None or any("$" in text for text in (webhook.url, *webhook.headers.values()))
+def _not_tried(state: DeliveryState, reason: str | None, delay: float | None = None) -> Result:
+    """Nothing was sent, and nothing spent."""
+    return Result(state=state, outcome="not_tried", reason=reason, delay=delay, alive=None, spent=False)
 
 
-def _body(webhook: Webhook, event: bytes, tokens: Mapping[str, str]) -> tuple[bytes, str]:
+def _has_tokens(receiver: Receiver) -> bool:
+    """Whether anything may have to be filled in: most receivers get the event as it is."""
+    return receiver.body is not None or any("$" in text for text in (receiver.url, *receiver.headers.values()))
+
+
+def _body(receiver: Receiver, event: bytes, tokens: Mapping[str, str]) -> tuple[bytes, str]:
     """What is sent, and its content type. A string that is JSON is filled as JSON, so that no value breaks out."""
-    if webhook.method in ("GET", "DELETE"):
+    if receiver.method in ("GET", "DELETE"):
         return b"", ""
-    if webhook.body is None:
+    if receiver.body is None:
         return event, EVENT_TYPE
-    template = webhook.body
+    template = receiver.body
     if isinstance(template, str):
         try:
             template = orjson.loads(template)
         except orjson.JSONDecodeError:
-            return fill(webhook.body, tokens).encode(), "text/plain; charset=utf-8"
+            return fill(template, tokens).encode(), "text/plain; charset=utf-8"
     return orjson.dumps(fill_json(template, tokens)), "application/json"
 
 
-def _signature(webhook: Webhook, event_id: str, now: float, body: bytes) -> dict[str, str]:
-    if webhook.secret_key is None:
+def _signature(receiver: Receiver, secrets: Sequence[str], event_id: str, now: float, body: bytes) -> dict[str, str]:
+    """By the newest of the secrets; by each of them where the header can hold several."""
+    if not secrets:
         return {}
-    secret = webhook.secret_key.get_secret_value()
-    match webhook.signature:
+    match receiver.signature:
         case "standard":
-            return {"webhook-signature": signature.standard(secret, event_id, int(now), body)}
+            signed = (signature.standard(secret, event_id, int(now), body) for secret in secrets)
+            return {"webhook-signature": " ".join(signed)}
         case "timestamped":
-            return {webhook.signature_header.lower(): signature.timestamped(secret, body, now)}
+            return {receiver.signature_header.lower(): signature.timestamped(secrets[0], body, now)}
         case "body":
-            return {webhook.signature_header.lower(): signature.body_only(secret, body)}
+            return {receiver.signature_header.lower(): signature.body_only(secrets[0], body)}
         case _:
-            assert_never(webhook.signature)
+            assert_never(receiver.signature)
 
 
-def _secrets_of(webhook: Webhook, request: Outbound) -> list[str]:
+def _secrets_of(receiver: Receiver, secrets: Sequence[str], request: Outbound) -> list[str]:
     """What may be a secret of all that was sent, the longest first: a receiver may repeat it in its answer."""
-    sent = [value for name, value in request.headers.items() if name in map(str.lower, webhook.headers)]
+    sent = [value for name, value in request.headers.items() if name in map(str.lower, receiver.headers)]
     sent += [urlsplit(request.url).query, *(value for _, value in parse_qsl(urlsplit(request.url).query))]
-    sent += [webhook.secret_key.get_secret_value()] if webhook.secret_key is not None else []
+    sent += secrets
     parts = {part for text in sent for part in (text, *text.split()) if len(part) >= SECRET_LENGTH}
     return sorted(parts, key=len, reverse=True)
 
@@ -298,7 +376,7 @@ def _without(secrets: Sequence[str], text: str) -> str:
     return text
 
 
-def _answered(delivery: Delivery, webhook: Webhook, answer: Answer) -> Result:
+def _answered(delivery: Delivery, receiver: Receiver, answer: Answer) -> Result:
     status = answer.status
     if 200 <= status < 300:
         return Result(state="delivered", outcome="delivered", status=status)
@@ -306,18 +384,19 @@ def _answered(delivery: Delivery, webhook: Webhook, answer: Answer) -> Result:
         state="pending", outcome="refused", status=status, error=f"HTTP {status}", excerpt=answer.excerpt, alive=True
     )
     if status == GONE:
-        return _ended(failed, "gone")
+        # A subscription that is gone is switched off; of a request's webhook this was the last delivery anyhow.
+        return replace(_ended(failed, "gone"), state="disabled" if delivery.kind == "subscription" else "exhausted")
     transient = status >= 500 or status in TRANSIENT
-    if not transient and webhook.retry_on == "transient":
+    if not transient and receiver.retry_on == "transient":
         return _ended(failed, f"HTTP {status}, and retryOn is transient")
     hinting = status in HINTING and answer.retry_after is not None
     pause = hinted(0.0, answer.retry_after) if hinting else None
-    return _again(delivery, webhook, replace(failed, alive=not transient, pause=pause))
+    return _again(delivery, receiver, replace(failed, alive=not transient, pause=pause))
 
 
-def _again(delivery: Delivery, webhook: Webhook, failed: Result) -> Result:
+def _again(delivery: Delivery, receiver: Receiver, failed: Result) -> Result:
     """The failed attempt's sequel: the next one, or the end of the schedule."""
-    delay = next_try(webhook.schedule, delivery.tries + 1, delivery.id)
+    delay = next_try(receiver.schedule, delivery.tries + 1, delivery.id)
     out_of_time = delivery.patience is not None and delivery.age > delivery.patience
     if delay is None or out_of_time:
         return _ended(failed, f"the schedule has ended; last: {failed.error}")

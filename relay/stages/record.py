@@ -4,8 +4,9 @@ A fact that finds the job changed is advanced again from there; an act that does
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import orjson
 import structlog
@@ -18,7 +19,7 @@ from relay.core.job import CompletedBy, ErrorCode, Job, State
 from relay.core.lifecycle import Rules, Step
 from relay.core.schedule import hinted, patience
 from relay.core.vendor import Account
-from relay.messages import RESULT_CAP, Webhook, event_of
+from relay.messages import RESULT_CAP, EventType, Webhook, event_of
 from relay.metrics import Metrics
 from relay.ports import (
     Clock,
@@ -80,6 +81,10 @@ def url_lane(url: str) -> str:
     return f"{scheme}://{rest.partition('/')[0].partition('?')[0].rpartition('@')[2]}".lower()
 
 
+Subscribed: TypeAlias = Callable[[str, Job, EventType], Sequence[NewDelivery]]
+"""The ways of a job's event to the subscriptions that want it; their ids begin with the given stem."""
+
+
 class Recorder:
     """Records what is learned about jobs."""
 
@@ -92,7 +97,9 @@ class Recorder:
         announce: Loop[Delivery],
         receive: Loop[StoredCallback],
         events_exchange: str | None,
+        subscribed: Subscribed | None = None,
     ) -> None:
+        self._subscribed = subscribed
         self._store = store
         self._clock = clock
         self._metrics = metrics
@@ -205,6 +212,8 @@ class Recorder:
         event = event_of(job, result, truncated=truncated)
         webhooks = enumerate(map(Webhook.unsealed, job.spec.webhooks))
         deliveries = [_url_delivery(job, number, hook) for number, hook in webhooks if hook.wants(event.type)]
+        if self._subscribed is not None:
+            deliveries += self._subscribed(_delivery_stem(job.id), job, event.type)
         if self._events_exchange is not None:
             way = exchange_delivery(_delivery_stem(job.id), self._events_exchange, job.spec.correlation_id)
             deliveries.insert(0, way)

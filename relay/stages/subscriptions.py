@@ -1,0 +1,409 @@
+"""Subscriptions: standing targets, held in memory so that a job's end asks nobody who wants to hear of it.
+
+What changes is recorded first, and known here at once; other relays on the store look every `LOOK` seconds whether
+anything has changed. A delivery keeps only its subscription's name: the URL, the headers and the secret are those at
+the time of each attempt.
+"""
+
+import asyncio
+import base64
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+import structlog
+
+from relay.core.flow import JsonValue
+from relay.core.job import ErrorCode, Job
+from relay.core.schedule import backoff, patience
+from relay.messages import (
+    EventType,
+    Receiver,
+    SubscriptionData,
+    SubscriptionEvent,
+    SubscriptionRequest,
+    refuse,
+    rfc3339,
+)
+from relay.ports import (
+    Clock,
+    Event,
+    NameTaken,
+    NewDelivery,
+    NoSubscription,
+    NotByRequest,
+    Recorded,
+    SigningSecret,
+    Store,
+    StoreUnavailable,
+    Subscription,
+    SubscriptionDropped,
+    SubscriptionKept,
+    SubscriptionMark,
+    SubscriptionsConfigured,
+    SubscriptionTurn,
+    Unknown,
+)
+from relay.stages.record import exchange_delivery
+
+log = structlog.get_logger()
+
+LOOK = 2.0
+"""Seconds between looks whether a subscription was changed elsewhere."""
+SECRET_BYTES = 32
+FAILING_AFTER = 5
+"""Failures in a row after which a subscription is failing, if they have also lasted `FAILING_FOR` seconds."""
+FAILING_FOR = 30.0
+
+_Told: TypeAlias = Literal["subscription.failing", "subscription.disabled", "subscription.recovered"]
+_EventName: TypeAlias = _Told | Literal["subscription.test"]
+_EVENTS: Mapping[str, _Told] = {
+    "failing": "subscription.failing",
+    "disabled": "subscription.disabled",
+    "recovered": "subscription.recovered",
+}
+
+Alter: TypeAlias = Callable[[Subscription], Subscription]
+CheckUrl: TypeAlias = Callable[[str], str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configured:
+    """A subscription of the settings: its name there, its wire form, and its secret if it has one."""
+
+    name: str
+    definition: Mapping[str, Any]
+    secret: str | None
+
+    @property
+    def id(self) -> str:
+        """Its id follows from its name, so that all relays agree."""
+        return f"sub_{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Standing:
+    """What decides quickly whether a job's end is for a subscription."""
+
+    id: str
+    name: str
+    lane: str
+    host: str
+    patience: float
+    receiver: Receiver
+    connections: frozenset[str]
+    operations: frozenset[str]
+    metadata: Mapping[str, JsonValue]
+
+    def wants(self, job: Job, event: EventType) -> bool:
+        spec = job.spec
+        return (
+            self.receiver.wants(event)
+            and (not self.connections or spec.connection in self.connections)
+            and (not self.operations or spec.operation in self.operations)
+            and all(key in spec.metadata and spec.metadata[key] == value for key, value in self.metadata.items())
+        )
+
+
+class SubscriptionBook:
+    """Every subscription that there is."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        new_id: Callable[[], str],
+        check_url: CheckUrl,
+        events_exchange: str | None = None,
+        configured: Sequence[Configured] = (),
+        *,
+        look: float = LOOK,
+        failing_after: int = FAILING_AFTER,
+        failing_for: float = FAILING_FOR,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._new_id = new_id
+        self._check_url = check_url
+        self._events_exchange = events_exchange
+        self._configured = {each.id: each for each in configured}
+        self._look = look
+        self._failing_after, self._failing_for = failing_after, failing_for
+        self._edition = -1
+        self._all: Mapping[str, Subscription] = {}
+        self._standing: Mapping[str, _Standing] = {}
+        self._troubled: set[str] = set()
+        """Whose next success is worth a mark: it ends a row of failures."""
+        self._foreign: frozenset[str] = frozenset()
+        self._reading = asyncio.Lock()
+
+    # --- what is known ---
+
+    async def load(self) -> None:
+        """Know them all; once, before the first job ends."""
+        if self._configured:
+            await self._store.record(SubscriptionsConfigured(ids=tuple(sorted(self._configured))))
+        await self.refresh()
+
+    async def run(self) -> None:
+        """Look now and then whether any was changed elsewhere."""
+        troubles = 0
+        while True:
+            await asyncio.sleep(self._look if not troubles else backoff(troubles, base=self._look, cap=30.0))
+            try:
+                await self.refresh()
+                troubles = 0
+            except StoreUnavailable:
+                troubles += 1
+
+    async def refresh(self) -> None:
+        """Read them anew if any has changed."""
+        if await self._store.subscriptions_edition() == self._edition:
+            return
+        async with self._reading:
+            found = await self._store.subscriptions()
+            known = [self._completed(each) for each in found.items]
+            self._all = {each.id: each for each in known if each is not None}
+            self._standing = {each.id: _standing(each) for each in self._all.values()}
+            self._troubled = {each.id for each in self._all.values() if each.failures or each.failing}
+            self._foreign = frozenset(each.id for each in found.items) - self._all.keys()
+            self._edition = found.edition
+
+    def all(self) -> Sequence[Subscription]:
+        """Every subscription, by name."""
+        return sorted(self._all.values(), key=lambda each: (each.name, each.id))
+
+    async def find(self, subscription_id: str) -> Subscription | None:
+        """The subscription as it is now. One that is unknown or switched off is looked up again: that may be news."""
+        found = self._all.get(subscription_id)
+        if found is None or found.state != "active":
+            await self.refresh()
+            found = self._all.get(subscription_id)
+        return found
+
+    def elsewhere(self, subscription_id: str) -> bool:
+        """Whether it stands in another relay's settings, or once stood in this one's."""
+        return subscription_id in self._foreign
+
+    # --- whom a job's end concerns ---
+
+    def deliveries(self, stem: str, job: Job, event: EventType) -> list[NewDelivery]:
+        """The event's ways to all that want it."""
+        if not self._standing:
+            return []
+        return [
+            NewDelivery(
+                id=f"{stem}_{each.id}",
+                kind="subscription",
+                lane=each.lane,
+                host=each.host,
+                name=each.name,
+                patience=each.patience,
+            )
+            for each in self._standing.values()
+            if each.wants(job, event)
+        ]
+
+    def receiver(self, one: Subscription) -> Receiver:
+        """How it is to be told."""
+        standing = self._standing.get(one.id)
+        return standing.receiver if standing is not None else _receiver(one)
+
+    def secrets(self, one: Subscription) -> tuple[str, ...]:
+        """What signs for it now, the newest first."""
+        now = self._clock()
+        return tuple(each.secret for each in one.secrets if each.until is None or each.until > now)
+
+    def mark(
+        self, subscription_id: str, *, ok: bool, error: str | None = None, disable: str | None = None
+    ) -> SubscriptionMark | None:
+        """How an attempt went; None where that changes nothing."""
+        one = self._all.get(subscription_id)
+        if one is None or (ok and subscription_id not in self._troubled):
+            return None
+        if not ok:
+            self._troubled.add(subscription_id)
+        return SubscriptionMark(
+            subscription_id=subscription_id,
+            ok=ok,
+            error=error,
+            disable=disable,
+            threshold=self._failing_after,
+            over=self._failing_for,
+            tell=lambda turn: self._told(one, turn),
+        )
+
+    def _told(self, one: Subscription, turn: SubscriptionTurn) -> tuple[Event, NewDelivery] | None:
+        write = log.info if turn.what == "recovered" else log.warning
+        write(
+            f"subscription.{turn.what}",
+            subscription=one.id,
+            name=one.name,
+            since=rfc3339(turn.since),
+            error=turn.last_error,
+            undelivered=turn.undelivered,
+        )
+        if self._events_exchange is None:
+            return None
+        unique = self._new_id()
+        kind = _EVENTS[turn.what]
+        body = _event(f"evt_{unique}", kind, one, turn).wire()
+        event = Event(id=f"evt_{unique}", type=kind, job_id=None, connection=None, operation=None, body=body)
+        return event, exchange_delivery(f"dlv_{unique}", self._events_exchange, None)
+
+    def test_event(self, one: Subscription, undelivered: int) -> SubscriptionEvent:
+        """An event that is for this subscription alone, and tells of nothing."""
+        now = self._clock()
+        since = one.failing_since if one.failing_since is not None else now
+        turn = SubscriptionTurn(what="failing", at=now, since=since, last_error=one.last_error, undelivered=undelivered)
+        return _event(f"evt_{self._new_id()}", "subscription.test", one, turn)
+
+    # --- what operators do ---
+
+    async def create(self, asked: SubscriptionRequest) -> Subscription:
+        """A new one, with a secret of its own. Raises Refusal."""
+        self._check(asked)
+        one = Subscription(
+            id=f"sub_{self._new_id()}",
+            name=asked.name,
+            definition=asked.wire(),
+            secrets=(SigningSecret(secret=_new_secret()),),
+        )
+        if any(each.name == asked.name for each in self._configured.values()):
+            raise _name_taken(asked.name)
+        if isinstance(await self._store.record(SubscriptionKept(subscription=one)), NameTaken):
+            raise _name_taken(asked.name)
+        return await self.get(one.id)
+
+    async def change(
+        self, subscription_id: str, asked_of: Callable[[Subscription], SubscriptionRequest]
+    ) -> Subscription:
+        """The subscription with another definition, which is made of the one it has. Raises Refusal, NoSubscription,
+        NotByRequest."""
+
+        def altered(one: Subscription) -> Subscription:
+            self._check_own(one)
+            asked = asked_of(one)
+            self._check(asked)
+            return replace(one, name=asked.name, definition=asked.wire())
+
+        return await self._altered(subscription_id, altered)
+
+    async def rotate(self, subscription_id: str, grace: float) -> Subscription:
+        """The subscription with a new secret; the old ones sign as well for so many seconds. Raises NoSubscription,
+        NotByRequest."""
+        until = self._clock() + grace
+
+        def altered(one: Subscription) -> Subscription:
+            self._check_own(one)
+            old = (replace(each, until=until if each.until is None else min(each.until, until)) for each in one.secrets)
+            kept = tuple(each for each in old if each.until is not None and each.until > self._clock())
+            return replace(one, secrets=(SigningSecret(secret=_new_secret()), *kept))
+
+        return await self._altered(subscription_id, altered)
+
+    async def pause(self, subscription_id: str, by: str) -> Subscription:
+        """Let its deliveries wait. Raises NoSubscription."""
+        return await self._altered(subscription_id, lambda one: replace(one, state="paused", reason=f"paused by {by}"))
+
+    async def resume(self, subscription_id: str) -> Subscription:
+        """Let its deliveries go, gently. Raises NoSubscription."""
+        return await self._altered(subscription_id, lambda one: replace(one, state="active", reason=None))
+
+    async def drop(self, subscription_id: str, by: str) -> None:
+        """Forget it; what waits for it ends as disabled. Raises NoSubscription, NotByRequest."""
+        one = await self.get(subscription_id)
+        self._check_own(one)
+        done = await self._store.record(SubscriptionDropped(subscription_id=one.id, reason=f"deleted by {by}"))
+        await self.refresh()
+        if isinstance(done, Unknown):
+            raise NoSubscription(subscription_id)
+
+    async def get(self, subscription_id: str) -> Subscription:
+        """The subscription, as it is in the store. Raises NoSubscription."""
+        await self.refresh()
+        one = self._all.get(subscription_id)
+        if one is None:
+            raise NoSubscription(subscription_id)
+        return one
+
+    async def _altered(self, subscription_id: str, alter: Alter) -> Subscription:
+        """Made of what it is now; once more where somebody else was faster."""
+        while True:
+            one = await self.get(subscription_id)
+            kept = alter(one)
+            outcome = await self._store.record(SubscriptionKept(subscription=kept))
+            if isinstance(outcome, NameTaken):
+                raise _name_taken(kept.name)
+            if isinstance(outcome, Recorded):
+                return await self.get(subscription_id)
+
+    def _check(self, asked: SubscriptionRequest) -> None:
+        if (fault := self._check_url(asked.url)) is not None:
+            raise refuse(ErrorCode.INVALID_REQUEST, "url", fault)
+
+    def _check_own(self, one: Subscription) -> None:
+        if one.configured:
+            raise NotByRequest(f"it stands in the settings: change subscriptions.{one.name} there")
+
+    def _completed(self, one: Subscription) -> Subscription | None:
+        """With what the settings say of it; None if they say nothing."""
+        if not one.configured:
+            return one
+        told = self._configured.get(one.id)
+        if told is None:
+            return None
+        secret = (SigningSecret(secret=told.secret),) if told.secret is not None else ()
+        return replace(one, name=told.name, definition=told.definition, secrets=secret)
+
+
+def _event(event_id: str, kind: _EventName, one: Subscription, turn: SubscriptionTurn) -> SubscriptionEvent:
+    at = rfc3339(turn.at)
+    return SubscriptionEvent(
+        id=event_id,
+        type=kind,
+        subject=one.id,
+        time=at,
+        timestamp=at,
+        data=SubscriptionData(
+            subscription_id=one.id,
+            name=one.name,
+            host=_host(_receiver(one).url),
+            since=rfc3339(turn.since),
+            last_error=turn.last_error,
+            undelivered=turn.undelivered,
+        ),
+    )
+
+
+def _standing(one: Subscription) -> _Standing:
+    receiver = _receiver(one)
+    return _Standing(
+        id=one.id,
+        name=one.name,
+        lane=one.lane,
+        host=_host(receiver.url),
+        patience=patience(receiver.schedule),
+        receiver=receiver,
+        connections=frozenset(receiver.connections),
+        operations=frozenset(receiver.operations),
+        metadata=receiver.metadata,
+    )
+
+
+def _receiver(one: Subscription) -> SubscriptionRequest:
+    return SubscriptionRequest.model_validate({"name": one.name, **one.definition}, strict=False)
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2].lower()
+
+
+def _new_secret() -> str:
+    return "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode("ascii")
+
+
+def _name_taken(name: str) -> Exception:
+    return refuse(ErrorCode.INVALID_REQUEST, "name", f"there is another subscription named {name!r}", status=409)
