@@ -72,15 +72,23 @@ def forbidden(address: str | Address, allow: Iterable[Network] = ()) -> str | No
     """The name of the rule that keeps relay from connecting to this address; None if it may.
 
     An IPv4 address in IPv6 clothes (``::ffff:a.b.c.d``) is judged as what it is. The other forms that carry an
-    IPv4 address to somebody who unwraps it (NAT64, 6to4, Teredo) are forbidden as such.
+    IPv4 address to somebody who unwraps it (NAT64, 6to4, Teredo, ISATAP) are forbidden as such.
     """
     address = ip_address(address)
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     if any(address in network for network in allow):
         return None
-    return next((rule for network, rule in _RULES if address in network), None)
+    rule = next((rule for network, rule in _RULES if address in network), None)
+    return rule or ("ISATAP" if _is_isatap(address) else None)
 
+
+def _is_isatap(address: Address) -> bool:
+    """Whether an IPv6 address, of whatever network, ends as those do that lead through a tunnel to an IPv4 address."""
+    return address.version == 6 and (int(address) >> 32) & 0xFFFFFFFF in _ISATAP
+
+
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
 _RULES: tuple[tuple[Network, str], ...] = tuple(
     (ip_network(network), rule)
@@ -111,6 +119,7 @@ _RULES: tuple[tuple[Network, str], ...] = tuple(
         ("2001::/23", "protocol assignments"),
         ("2001:db8::/32", "documentation"),
         ("2002::/16", "6to4"),
+        ("3ffe::/16", "reserved"),
         ("3fff::/20", "documentation"),
         ("fc00::/7", "private"),
         ("fe80::/10", "link-local"),

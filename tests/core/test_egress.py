@@ -55,10 +55,14 @@ FORBIDDEN = {
     "2002:7f00:1::": "6to4",
     "2002:a9fe:a9fe::": "6to4",
     "2002:808:808::": "6to4",
+    "3ffe::1": "reserved",
     "3fff::1": "documentation",
     "4000::1": "not global unicast",
     "5f00::1": "not global unicast",
     "8000::1": "not global unicast",
+    "2606:4700::5efe:7f00:1": "ISATAP",
+    "2606:4700::5efe:8.8.8.8": "ISATAP",
+    "2606:4700::200:5efe:a00:1": "ISATAP",
     "fc00::1": "private",
     "fd00:ec2::254": "private",
     "fe80::1": "link-local",
@@ -88,6 +92,11 @@ PUBLIC = [
     "2001:4860:4860::8888",
     "2003::1",
     "2606:4700:4700::1111",
+    "2606:4700::100:5efe:a00:1",
+    "2606:4700::5eff:a00:1",
+    "2606:4700:0:5efe::a00:1",
+    "3ffd::1",
+    "3fff:1000::1",
     "2a00:1450:4001::1",
 ]
 
@@ -116,7 +125,9 @@ def test_an_allowed_network_exempts_its_addresses(address: str) -> None:
     assert actual is None
 
 
-@pytest.mark.parametrize("address", ["10.2.0.1", "64:ff9b::10.1.2.3", "2002:a01:203::", "::10.1.2.3"])
+@pytest.mark.parametrize(
+    "address", ["10.2.0.1", "2606:4700::5efe:a01:203", "64:ff9b::10.1.2.3", "2002:a01:203::", "::10.1.2.3"]
+)
 def test_an_allowed_network_exempts_nothing_else(address: str) -> None:
     """What is outside of an allowed network stays forbidden, and so do forms that only carry such an address."""
     actual = forbidden(address, EgressPolicy.of(["10.1.0.0/16"]).networks)

@@ -1,7 +1,10 @@
 """The egress guard, seen from outside: what the sender connects to."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -12,6 +15,8 @@ from relay.edges.http import WebhookSender
 from relay.ports import Blocked, NotAnswered, Outbound
 from tests.edges import http_peers as peers
 from tests.edges.http_peers import Peer, replying, serving
+from tests.edges.inside import INSIDE, PORTS, SCHEMES
+from tests.edges.name_server import A, naming
 
 
 class Zone(AbstractResolver):
@@ -62,94 +67,72 @@ async def receiver() -> AsyncIterator[Peer]:
 HTTP = EgressPolicy.of([], allow_http=True)
 LOCAL = EgressPolicy.of(["127.0.0.0/8"], allow_http=True)
 
-# Every way that we know of to say "this machine" or "the inside". All are tried at a port where a server listens.
-INSIDE = [
-    "127.0.0.1",
-    "127.0.0.2",
-    "127.127.127.127",
-    "127.1",
-    "127.0.1",
-    "0",
-    "0.0.0.0",  # noqa: S104 - a destination here
-    "2130706433",
-    "0x7f000001",
-    "0x7F000001",
-    "0x7f.0.0.1",
-    "0x7f.1",
-    "0177.0.0.1",
-    "0177.1",
-    "017700000001",
-    "127.0.0.01",
-    "127.0.0.1.",
-    "127.0.0.0x1",
-    "１２７.0.0.1",
-    "①②⑦.0.0.1",
-    "127。0。0。1",
-    "localhost",
-    "LOCALHOST",
-    "ｌocalhost",
-    "[::1]",
-    "[0:0:0:0:0:0:0:1]",
-    "[::]",
-    "[::127.0.0.1]",
-    "[::ffff:127.0.0.1]",
-    "[::ffff:7f00:1]",
-    "[::FFFF:7F00:0001]",
-    "[0:0:0:0:0:ffff:127.0.0.1]",
-    "[64:ff9b::127.0.0.1]",
-    "[64:ff9b::7f00:1]",
-    "[64:ff9b:1::7f00:1]",
-    "[2002:7f00:1::]",
-    "[2002:7f00:0001::1]",
-    "[2001:0:7f00:1::]",
-    "[fe80::1]",
-    "[fe80::1%25lo]",
-    "[fe80::1%lo]",
-    "[fec0::1]",
-    "[fd00:ec2::254]",
-    "[fd00::1]",
-    "[ff02::1]",
-    "[100::1]",
-    "10.0.0.1",
-    "100.100.100.200",
-    "169.254.169.254",
-    "2852039166",
-    "0xA9FEA9FE",
-    "0251.0376.0251.0376",
-    "[::ffff:169.254.169.254]",
-    "[::ffff:a9fe:a9fe]",
-    "[64:ff9b::a9fe:a9fe]",
-    "[2002:a9fe:a9fe::]",
-    "168.63.129.16",
-    "172.16.0.1",
-    "172.31.255.255",
-    "192.168.0.1",
-    "192.0.0.192",
-    "198.18.0.1",
-    "224.0.0.1",
-    "240.0.0.1",
-    "255.255.255.255",
-    "user@127.0.0.1",
-    "user:word@127.0.0.1",
-    "hooks.example.com@127.0.0.1",
-    "hooks.example.com:80@127.0.0.1",
-    "127.0.0.1\\@hooks.example.com",
-    "127.0.0.1#@hooks.example.com",
-    "127.0.0.1?@hooks.example.com",
-    "127.0.0.1/@hooks.example.com",
-    "[::1].example.com",
-    "127.0.0.1\t",
-    "127.0.0.1 ",
+
+@dataclass
+class Door:
+    """Listens on every address of this machine, and counts who comes."""
+
+    port: int = 0
+    connections: int = 0
+
+    def came(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Somebody connected."""
+        self.connections += 1
+        writer.transport.abort()
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[Door]:
+    """What nobody may connect to."""
+    door = Door()
+    everywhere = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    async with await asyncio.start_server(door.came, sock=everywhere):
+        door.port = everywhere.getsockname()[1]
+        yield door
+
+
+@pytest.mark.parametrize("host", [host for hosts in INSIDE.values() for host in hosts])
+async def test_nothing_inside_can_be_reached(door: Door, host: str) -> None:
+    """However an inner address is spelled, the delivery is blocked and nothing connects."""
+    with pytest.raises(Blocked, match=r"^blocked by egress policy: .+ \(.+\)$"):
+        await send(HTTP, f"http://{host}:{door.port}/latest/meta-data/")
+
+    assert door.connections == 0
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+async def test_no_other_scheme_is_spoken(door: Door, scheme: str) -> None:
+    """What is neither http nor https is blocked, also where the address is allowed."""
+    with pytest.raises(Blocked, match=r"\(URL refused: it must begin with https://\)$"):
+        await send(LOCAL, f"{scheme}://127.0.0.1:{door.port}/")
+
+    assert door.connections == 0
+
+
+@pytest.mark.parametrize("port", PORTS)
+async def test_a_port_is_a_number_between_1_and_65535(port: str) -> None:
+    """What stands for a port and is none is refused, and nobody guesses."""
+    with pytest.raises(Blocked, match=r"^blocked by egress policy: .+ \(URL refused: .+\)$"):
+        await send(LOCAL, f"http://127.0.0.1:{port}/")
+
+
+OUTSIDE = [
+    "http://127.0.0.1:{port}",
+    "http://127.0.0.1:{port}/",
+    "http://127.0.0.1:{port}?a=b",
+    "http://127.0.0.1:{port}#fragment",
+    "HTTP://127.0.0.1:{port}/a/../b",
+    "http://[::ffff:127.0.0.1]:{port}/",
+    "http://LOCALHOST:{port}/%2e%2e/@/:80/\u00fc?x=http://10.0.0.1/",
 ]
 
 
-@pytest.mark.parametrize("host", INSIDE)
-async def test_nothing_inside_can_be_reached(receiver: Peer, host: str) -> None:
-    """However an inner address is spelled, the delivery is blocked and nothing is sent."""
-    with pytest.raises(Blocked, match=r"^blocked by egress policy: .+ \(.+\)$"):
-        await send(HTTP, f"http://{host}:{receiver.port}/latest/meta-data/")
+@pytest.mark.parametrize("url", OUTSIDE)
+async def test_a_good_url_is_reached(receiver: Peer, url: str) -> None:
+    """An ordinary URL whose address is allowed is delivered to, whatever stands behind its host."""
+    policy = EgressPolicy.of(["127.0.0.0/8", "::1"], allow_http=True)
 
-    assert receiver.calls == []
+    assert 200 == await send(policy, url.format(port=receiver.port))
 
 
 INNER_ADDRESSES = ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:10.0.0.1", "fd00::1", "64:ff9b::a00:1"]
@@ -188,6 +171,83 @@ async def test_every_new_look_up_is_checked(receiver: Peer) -> None:
     await send(LOCAL, url, zone)
     with pytest.raises(Blocked, match=r"169\.254\.169\.254 \(link-local\)"):
         await send(LOCAL, url, zone)
+
+
+# A public address and a private one, as far as a machine without a network can have them: two of its own, of which the
+# policy allows the first.
+PUBLIC, PRIVATE = "127.0.0.1", "127.0.0.2"
+PUBLIC_ALONE = EgressPolicy.of([PUBLIC], allow_http=True)
+
+
+@pytest.fixture
+async def private(receiver: Peer) -> AsyncIterator[Door]:
+    """What listens at the private address, at the port of the public receiver."""
+    door = Door(port=receiver.port)
+    async with await asyncio.start_server(door.came, PRIVATE, receiver.port):
+        yield door
+
+
+TURNS = {
+    "private at once": [[PRIVATE]],
+    "private in IPv6 clothes": [[f"::ffff:{PRIVATE}"]],
+    "private by the other type": [[PUBLIC, "::1"]],
+    "private last": [[PUBLIC, PRIVATE]],
+    "private first": [[PRIVATE, PUBLIC]],
+    "private amid many": [[*[PUBLIC] * 5, PRIVATE, *[PUBLIC] * 5]],
+    "metadata beside a public one": [[PUBLIC, "169.254.169.254"]],
+    "translated": [[PUBLIC, "64:ff9b::7f00:2"]],
+}
+
+
+@pytest.mark.parametrize("turns", TURNS.values(), ids=TURNS)
+async def test_no_answer_of_a_name_server_leads_inside(receiver: Peer, private: Door, turns: list[list[str]]) -> None:
+    """If any address that a name server tells is private, nothing connects: not there, and to no other."""
+    async with naming({"hook.example": turns}) as (_, resolver):
+        with pytest.raises(Blocked, match=r"^blocked by egress policy: \S+ \(.+\)$"):
+            await send(PUBLIC_ALONE, f"http://hook.example:{receiver.port}/", resolver)
+
+    assert (0, []) == (private.connections, receiver.calls)
+
+
+async def test_a_name_that_turns_private_is_asked_once(receiver: Peer, private: Door) -> None:
+    """A name that turns private behind the check is connected where it was checked: nobody asks a second time."""
+    async with naming({"hook.example": [[PUBLIC], [PRIVATE]]}) as (server, resolver):
+        status = await send(PUBLIC_ALONE, f"http://hook.example:{receiver.port}/", resolver)
+
+    assert (200, 0, 1) == (status, private.connections, server.asked["hook.example", A])
+
+
+async def test_a_name_that_turned_private_is_blocked(receiver: Peer, private: Door) -> None:
+    """A name that was delivered to while it was public is blocked when it has turned private."""
+    async with naming({"hook.example": [[PUBLIC], [PRIVATE], [PUBLIC, PRIVATE]]}) as (_, resolver):
+        url = f"http://hook.example:{receiver.port}/"
+        first = await send(PUBLIC_ALONE, url, resolver)
+        for _ in range(2):
+            with pytest.raises(Blocked):
+                await send(PUBLIC_ALONE, url, resolver)
+
+    assert (200, 1, 0) == (first, len(receiver.calls), private.connections)
+
+
+async def test_a_sender_that_goes_on_never_follows_a_name_inside(private: Door) -> None:
+    """One sender, a connection for each delivery, a name with another answer each time: none goes inside."""
+    closing = replying(peers.answer(200, "connection: close"))
+    async with serving(closing) as receiver, naming({"hook.example": [[PUBLIC], [PRIVATE]]}) as (_, resolver):
+        sender = WebhookSender(PUBLIC_ALONE, lambda: 0.0, resolver=resolver)
+        url = f"http://hook.example:{receiver.port}/"
+        for _ in range(5):
+            with suppress(Blocked):
+                await sender.send(Outbound(method="POST", url=url, headers={}, body=b""))
+        await sender.close()
+
+    assert private.connections == 0
+
+
+async def test_a_name_that_nobody_knows_is_not_blocked() -> None:
+    """What the name server does not know may be known tomorrow: the delivery is tried again."""
+    async with naming({}) as (_, resolver):
+        with pytest.raises(NotAnswered, match="its name cannot be resolved"):
+            await send(PUBLIC_ALONE, "http://hook.example/", resolver)
 
 
 async def test_a_redirect_leads_nowhere(receiver: Peer) -> None:
@@ -244,14 +304,36 @@ async def test_http_is_blocked_once_it_is_not_allowed_any_more(receiver: Peer) -
     assert receiver.calls == []
 
 
-async def test_the_environments_proxy_is_no_way_around(receiver: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy in the environment is not used: it would connect for us, unguarded."""
-    monkeypatch.setenv("http_proxy", receiver.url)
-    monkeypatch.setenv("HTTP_PROXY", receiver.url)
-    with pytest.raises(Blocked):
-        await send(HTTP, "http://10.0.0.1/")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ws_proxy")
 
-    assert receiver.calls == []
+
+@pytest.fixture
+def proxied(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment in which everything goes through a proxy: the door."""
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    for name in PROXIES:
+        monkeypatch.setenv(name, f"http://127.0.0.1:{door.port}")
+        monkeypatch.setenv(name.upper(), f"http://127.0.0.1:{door.port}")
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.1/", "https://10.0.0.1/", "https://[fd00::1]/"])
+async def test_the_environments_proxy_is_no_way_around(door: Door, proxied: None, url: str) -> None:
+    """A proxy in the environment is not used: it would connect for us, unguarded."""
+    with pytest.raises(Blocked):
+        await send(HTTP, url)
+
+    assert door.connections == 0
+
+
+async def test_no_delivery_goes_through_the_environments_proxy(receiver: Peer, door: Door, proxied: None) -> None:
+    """What is allowed goes straight to its receiver, by address and by a name that is allowed."""
+    policy = EgressPolicy.of(["127.0.0.0/8", "hooks.internal"], allow_http=True)
+    async with naming({"hooks.internal": [["127.0.0.1"]]}) as (_, resolver):
+        urls = [receiver.url, f"http://hooks.internal:{receiver.port}/"]
+        actual = [await send(policy, url, resolver) for url in urls]
+
+    assert ([200, 200], 2, 0) == (actual, len(receiver.calls), door.connections)
 
 
 async def test_an_error_names_no_credentials() -> None:
