@@ -2,38 +2,24 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import structlog
-from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
+from aiormq.abc import AbstractConnection, DeliveredMessage
 from aiormq.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
 from pamqp.commands import Basic
 
 from relay import failpoints
 from relay.edges.amqp.link import TROUBLE, Link, Lost, blocked, close, ended, lost_not_canceled
+from relay.edges.amqp.pipe import Pipe, persistent
 from relay.edges.amqp.tolerant import raw_properties
 from relay.edges.amqp.topology import said
-from relay.edges.amqp.verbatim import copy
+from relay.edges.amqp.verbatim import Verbatim, copy
 from relay.ports import BrokerAway, NotDelivered, Outgoing, Unroutable
 
 log = structlog.get_logger()
 
-PERSISTENT: Final = 2
 Kind: TypeAlias = Literal["events", "replies", "dead letters"]
-
-
-class Pipe:
-    """One channel and what is unconfirmed on it. The broker's returns name only a message id, so each id is in
-    here at most once at a time; and what timed out may still be answered, so the channel is used no more."""
-
-    def __init__(self, channel: AbstractChannel) -> None:
-        self.channel = channel
-        self.retired = False
-        self.unconfirmed: dict[str, asyncio.Event] = {}
-
-    @property
-    def usable(self) -> bool:
-        return not self.retired and not self.channel.is_closed
 
 
 class Publisher:
@@ -92,16 +78,8 @@ class Publisher:
         """Return when the broker has confirmed it. Raises Unroutable, BrokerAway or NotDelivered."""
         if len(message.body) > self._max_size:
             raise NotDelivered(f"The message has {len(message.body)} bytes; brokers take {self._max_size} at most.")
-        properties = Basic.Properties(
-            content_type=message.content_type,
-            headers=dict(message.headers) or None,
-            delivery_mode=PERSISTENT,
-            correlation_id=message.correlation_id,
-            message_id=message.message_id,
-            message_type=message.type,
-        )
         kind: Kind = "events" if message.exchange else "replies"
-        await self._send(kind, message.exchange, message.routing_key, message.body, properties)
+        await self._send(kind, message.exchange, message.routing_key, message.body, lambda: persistent(message))
 
     async def send_on(
         self,
@@ -114,16 +92,16 @@ class Publisher:
         """Publish a received message unchanged, under its routing key, with the headers `add` and without those
         that `drop` names. Raises as `publish` does."""
         properties = copy(raw_properties(message.header), new_id=self._new_id, add=add, drop=drop)
-        await self._send("dead letters", exchange, message.routing_key or "", message.body, properties)
+        await self._send("dead letters", exchange, message.routing_key or "", message.body, lambda: properties)
 
     async def _send(
-        self, kind: Kind, exchange: str, routing_key: str, body: bytes, properties: Basic.Properties
+        self, kind: Kind, exchange: str, routing_key: str, body: bytes, properties: Callable[[], Verbatim]
     ) -> None:
         """One try, told in the port's exceptions."""
         try:
             with lost_not_canceled():
                 async with asyncio.timeout(self._timeout):
-                    await self._try(kind, exchange, routing_key, body, properties)
+                    await self._try(kind, exchange, routing_key, body, properties())
         except TimeoutError:
             raise NotDelivered(f"The broker did not confirm within {self._timeout:g} s.{self._hint()}") from None
         except PublishError as error:
@@ -138,25 +116,17 @@ class Publisher:
         except (ValueError, TypeError) as error:
             raise NotDelivered(f"The message can't be put into AMQP: {error}.") from error
 
-    async def _try(
-        self, kind: Kind, exchange: str, routing_key: str, body: bytes, properties: Basic.Properties
-    ) -> None:
+    async def _try(self, kind: Kind, exchange: str, routing_key: str, body: bytes, properties: Verbatim) -> None:
         pipe = await self._pipe(kind, exchange)
         while (same := pipe.unconfirmed.get(properties.message_id or "")) is not None:
-            await same.wait()
+            await asyncio.wait({same})
             pipe = await self._pipe(kind, exchange)
         await self._confirmed(pipe, exchange, routing_key, body, properties)
 
-    async def _confirmed(
-        self, pipe: Pipe, exchange: str, routing_key: str, body: bytes, properties: Basic.Properties
-    ) -> None:
-        message_id = properties.message_id or ""
-        pipe.unconfirmed[message_id] = mine = asyncio.Event()
+    async def _confirmed(self, pipe: Pipe, exchange: str, routing_key: str, body: bytes, properties: Verbatim) -> None:
+        failpoints.hit("amqp.before_publish")
         try:
-            failpoints.hit("amqp.before_publish")
-            answer = await pipe.channel.basic_publish(
-                body, exchange=exchange, routing_key=routing_key, properties=properties, mandatory=True
-            )
+            answer = await pipe.send(exchange, routing_key, body, properties)
             # The bytes are surely with the broker here, and nobody but this frame knows of the confirmation yet.
             failpoints.hit("amqp.before_confirm")
             failpoints.hit("amqp.after_confirm")
@@ -164,8 +134,6 @@ class Publisher:
             pipe.retired = True  # the broker may answer yet, under an id that is then another try's
             raise
         finally:
-            del pipe.unconfirmed[message_id]
-            mine.set()
             self._close_if_done(pipe)
         if not isinstance(answer, Basic.Ack):
             raise NotDelivered(f"The broker answered {type(answer).__name__} instead of confirming.")

@@ -71,7 +71,7 @@ def copy(
     if old or new:
         table = b"".join(old + new)
         parts["headers"] = struct.pack(">I", len(table)) + table
-    return Verbatim(_put_together(parts), read_short_text(parts["message_id"])[1])
+    return Verbatim(put_together(parts), read_short_text(parts["message_id"])[1])
 
 
 def _take_apart(raw: bytes) -> dict[str, bytes]:
@@ -84,6 +84,7 @@ def _take_apart(raw: bytes) -> dict[str, bytes]:
     return parts
 
 
-def _put_together(parts: Mapping[str, bytes]) -> bytes:
+def put_together(parts: Mapping[str, bytes]) -> bytes:
+    """The wire form of properties, given each one's."""
     names = [name for name in PROPERTIES if name in parts]
     return struct.pack(">H", sum(FLAGS[name] for name in names)) + b"".join(parts[name] for name in names)
