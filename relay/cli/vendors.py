@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from relay.cli import output
+from relay.cli import output, promises
 from relay.cli.client import HOME, AsJson, Client, Failed, Row, Server, Token
 
 app = typer.Typer(help="What vendors can be asked.", invoke_without_command=True, rich_markup_mode=None)
@@ -72,3 +72,6 @@ def _line(operation: Row) -> tuple[str, ...]:
 
 def _properties(schema: Row) -> list[tuple[str, str]]:
     return [(name, each.get("description", "")) for name, each in schema.get("properties", {}).items()]
+
+
+app.command("test")(promises.hold)

@@ -77,8 +77,8 @@ class Room:
             operation=operation,
             parameters=self.parameters[operation] if parameters is None else parameters,
         )
-        begun = {"state": State.SUBMITTING, "attempt": 1, "accepted_at": ACCEPTED_AT}
-        return Job(id="job_1", key=KEY, spec=spec, **{**begun, **changes})
+        begun = {"key": KEY, "state": State.SUBMITTING, "attempt": 1, "accepted_at": ACCEPTED_AT}
+        return Job(id="job_1", spec=spec, **{**begun, **changes})
 
     def running(self, operation: str = "run", **changes: Any) -> Job:
         """A job that the vendor is at work on."""

@@ -32,10 +32,19 @@ class Broken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One instance of a promise. `check` raises Broken."""
+    """One instance of a promise."""
 
     name: str
-    check: Callable[[], None]
+    shows: Callable[[], None]
+
+    def check(self) -> None:
+        """Say nothing if the promise is kept. Raises Broken, also for whatever else the room raises."""
+        try:
+            self.shows()
+        except Broken:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+            raise Broken(f"the room raised {type(error).__name__}: {error}") from error
 
 
 Cases: TypeAlias = Iterator[Case]
@@ -48,8 +57,14 @@ PROMISES: list[Promise] = []
 def cases_of(room: Room) -> Iterator[tuple[Promise, Case]]:
     """Every case of every promise that the room has to keep."""
     for promise in PROMISES:
-        for case in promise(room):
-            yield promise, case
+        try:
+            yield from ((promise, case) for case in promise(room))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+            yield promise, Case("all of it", partial(_unasked, error))
+
+
+def _unasked(error: Exception) -> None:
+    raise Broken(f"the room could not be asked: {type(error).__name__}: {error}") from error
 
 
 def _promised(promise: Promise) -> Promise:
@@ -140,8 +155,6 @@ def _outcome(begin: Begin, answer: Callable[[Request], Answer]) -> Any:
         raise
     except Unplayed as error:
         raise Broken(str(error)) from None
-    except Exception as error:
-        raise Broken(f"the flow raised {type(error).__name__}: {error}") from error
 
 
 def _always(begin: Begin, said: Answer) -> Any:
@@ -184,7 +197,7 @@ def _as(kind: type | types.UnionType, fact: object, when: str) -> None:
 
 @_promised
 def operations_are_under_their_names(room: Room) -> Cases:
-    """The matrix of operations can be printed from the record."""
+    """Every operation is listed under its own name, with parameters to try it."""
 
     def check() -> None:
         named = [operation.name for operation in room.vendor.operations.values()]
@@ -225,7 +238,7 @@ def parameters_are_what_is_taken(room: Room) -> Cases:
 
 @_promised
 def documented_words_become_their_fact(room: Room) -> Cases:
-    """The vendor's word decides, and stays beside relay's."""
+    """Each documented word of the vendor's becomes its fact, and stays beside relay's."""
 
     def check(word: str, kind: type[Fact]) -> None:
         fact = _asked(room, room.poll_answer(word))
@@ -240,7 +253,7 @@ def documented_words_become_their_fact(room: Room) -> Cases:
 
 @_promised
 def unknown_words_end_nothing(room: Room) -> Cases:
-    """A word that nobody documents keeps relay asking, with a note."""
+    """A word that nobody documents ends nothing: relay keeps asking, with a note."""
 
     def check(word: str) -> None:
         fact = _asked(room, room.poll_answer(word))
@@ -272,7 +285,7 @@ def no_answer_makes_a_flow_raise(room: Room) -> Cases:
 
 @_promised
 def bad_answers_to_polls_end_nothing(room: Room) -> Cases:
-    """Only the vendor's own word ends a job."""
+    """A bad answer to a poll ends nothing: only the vendor's own word does."""
 
     def check(begin: Begin, kind: str, bad: Answer) -> None:
         try:
@@ -288,7 +301,7 @@ def bad_answers_to_polls_end_nothing(room: Room) -> Cases:
 
 @_promised
 def denied_polls_say_that_the_credentials_failed(room: Room) -> Cases:
-    """The operator is told what to renew; the job goes on."""
+    """A poll with refused credentials says so, and the job goes on."""
 
     def check(begin: Begin, status: int) -> None:
         fact = _always(begin, Response(status=status))
@@ -302,7 +315,7 @@ def denied_polls_say_that_the_credentials_failed(room: Room) -> Cases:
 
 @_promised
 def what_the_vendor_lacks_is_not_found(room: Room) -> Cases:
-    """One sighting of nothing; the lifecycle counts them."""
+    """A job that the vendor does not know is one sighting of nothing, and no end."""
 
     def check(status: int) -> None:
         _as(facts.NotFound, _asked(room, Response(status=status)), f"a poll answered {status}")
@@ -313,7 +326,7 @@ def what_the_vendor_lacks_is_not_found(room: Room) -> Cases:
 
 @_promised
 def polls_hear_when_to_come_again(room: Room) -> Cases:
-    """Retry-After is handed on."""
+    """A poll that is told when to come again hands that on."""
 
     def check(begin: Begin, status: int) -> None:
         fact = _always(begin, Response(status=status, headers={"retry-after": "7"}))
@@ -327,7 +340,7 @@ def polls_hear_when_to_come_again(room: Room) -> Cases:
 
 @_promised
 def broken_submits_are_unanswered(room: Room) -> Cases:
-    """Nobody knows whether it was taken, and nobody pretends to."""
+    """Of a submit that broke nobody knows whether it was taken, and nobody pretends to."""
 
     def check(begin: Begin, status: int) -> None:
         _as(facts.Unanswered, _always(begin, Response(status=status)), f"a submit answered {status}")
@@ -339,7 +352,7 @@ def broken_submits_are_unanswered(room: Room) -> Cases:
 
 @_promised
 def refused_submits_are_refused(room: Room) -> Cases:
-    """The vendor's no is final, under the code that says what to do."""
+    """The vendor's no to a submit is final, under the code that says what to do."""
 
     def check(begin: Begin, status: int, code: ErrorCode) -> None:
         fact = _always(begin, Response(status=status))
@@ -356,7 +369,7 @@ def refused_submits_are_refused(room: Room) -> Cases:
 
 @_promised
 def unanswered_look_ups_decide_nothing(room: Room) -> Cases:
-    """An uncertain job stays uncertain until the vendor says something of it."""
+    """A look-up without an answer decides nothing: the job stays uncertain."""
 
     def check(begin: Begin, status: int) -> None:
         _as(facts.PollFailed, _always(begin, Response(status=status)), f"a look-up answered {status}")
@@ -397,7 +410,7 @@ def the_vendors_own_signature_is_taken(room: Room) -> Cases:
 
 @_promised
 def wrong_signatures_are_refused(room: Room) -> Cases:
-    """Another secret, another body or another header is not the vendor's, and the reason is told."""
+    """A callback with another secret, body or header is not the vendor's, and the reason is told."""
 
     def check(callback: Callback, secret: str) -> None:
         _demand(_verified(room, callback, secret), "it is taken for the vendor's")
@@ -417,7 +430,7 @@ def wrong_signatures_are_refused(room: Room) -> Cases:
 
 @_promised
 def stale_signatures_are_refused(room: Room) -> Cases:
-    """An old callback cannot be played again after five minutes, nor one from the future."""
+    """A callback signed over five minutes ago is refused, as is one from the future."""
 
     def check(shift: float) -> None:
         why = _verified(room, _called(room, _good_word(room), now() + shift))
@@ -430,7 +443,7 @@ def stale_signatures_are_refused(room: Room) -> Cases:
 
 @_promised
 def webhook_and_poll_agree(room: Room) -> Cases:
-    """Who brings the news makes no difference to the job's end and its reason."""
+    """A callback and a poll of one outcome end the job the same way, for the same reason."""
 
     def check(word: str) -> None:
         running = room.running()
@@ -450,7 +463,7 @@ def webhook_and_poll_agree(room: Room) -> Cases:
 
 @_promised
 def repeated_callbacks_change_nothing(room: Room) -> Cases:
-    """A repeat finds the job as the first left it."""
+    """A repeated callback finds the job as the first left it."""
 
     def check(word: str) -> None:
         callback = _called(room, word)
@@ -502,7 +515,7 @@ def callbacks_that_say_little_only_make_relay_look(room: Room) -> Cases:
 
 @_promised
 def callbacks_name_the_vendors_job(room: Room) -> Cases:
-    """So that one fixed URL can serve many jobs."""
+    """A callback names the vendor's job, so that one fixed URL can serve many."""
 
     def check() -> None:
         named = room.reporting.job_id(_called(room, _good_word(room)))
@@ -525,7 +538,7 @@ def _conceal(room: Room, what: str, *things: object) -> None:
 
 @_promised
 def no_repr_shows_a_secret(room: Room) -> Cases:
-    """Connection, job, credentials, parameters: whatever lands in a log or a traceback."""
+    """No connection, job, credentials or parameters show a secret where they are printed."""
 
     def check() -> None:
         _conceal(room, "the connection", room.connection())
@@ -563,7 +576,7 @@ def no_error_repeats_a_secret(room: Room) -> Cases:
 
 @_promised
 def secret_parameters_are_marked(room: Room) -> Cases:
-    """What is marked in the schema is encrypted at rest and redacted wherever it is shown."""
+    """Secret parameters are marked in their schema: so they are encrypted at rest and redacted."""
 
     def check(name: str) -> None:
         schema = room.vendor.operations[name].parameters.model_json_schema()
@@ -607,7 +620,7 @@ def wrong_settings_are_refused(room: Room) -> Cases:
 
 @_promised
 def unknown_parameters_are_refused(room: Room) -> Cases:
-    """A slip of the pen is told by its name, not ignored."""
+    """An unknown parameter is refused by its name, not ignored."""
 
     def check(name: str) -> None:
         try:

@@ -237,3 +237,29 @@ async def test_without_a_broker_there_are_no_dead_letters(tmp_path: Path) -> Non
     done = [await run(*command, "--config", config) for command in (("dead-letters", "list"), ("topology", "check"))]
 
     assert [(1, True)] * 2 == [(each.code, "amqp.url" in each.err) for each in done]
+
+
+async def test_a_room_is_held_against_its_promises() -> None:
+    """Each promise is a line, each operation is asked of the stand-in, and nothing is broken."""
+    done = await run("vendors", "test", "trifacta", "--patience", "20")
+
+    assert 0 == done.code, done.out
+    assert "every promise is kept" in done.out
+    assert "found again as" in done.out
+    assert "run: Submitted" in done.out
+
+
+async def test_a_server_that_breaks_a_promise_is_told() -> None:
+    """A server where an operation comes to no end that relay understands is no good: exit 1, and why."""
+    done = await run("vendors", "test", "trifacta", "--server", f"http://127.0.0.1:{free_port()}", "--patience", "2")
+
+    assert 1 == done.code
+    assert "broken  run: NotReached" in done.out
+
+
+async def test_an_unknown_vendor_has_no_room() -> None:
+    """The vendors that there are, are told."""
+    done = await run("vendors", "test", "acme")
+
+    assert 1 == done.code
+    assert "there is no vendor 'acme'; there are:" in done.err

@@ -1,0 +1,139 @@
+"""`relay vendors test`: whether a vendor's room keeps what every room promises, told in words."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from relay import log
+from relay.cli import output
+from relay.cli.client import Failed
+
+if TYPE_CHECKING:
+    from relay.core.room import Room
+    from relay.kit.live import Seen
+
+PATIENCE = 60.0
+"""Seconds for each operation at a live server."""
+MOST_TOLD = 5
+"""Broken cases of one promise that are told in words."""
+
+
+def hold(
+    vendor: Annotated[str, typer.Argument(help="A vendor that relay has, such as trifacta.")],
+    live: Annotated[bool, typer.Option(help="Also ask the vendor's stand-in for each operation.")] = True,
+    server: Annotated[
+        str | None, typer.Option(help="The server to ask instead, such as http://127.0.0.1:8090.")
+    ] = None,
+    patience: Annotated[float, typer.Option(min=1, help="Seconds for each operation at the server.")] = PATIENCE,
+) -> None:
+    """Hold a vendor's room against the promises of every room, and say what it breaks."""
+    log.configure("error", "console")
+    room = _room(vendor)
+    output.heading(f"Promises of {room.name}, by recorded exchanges")
+    broken = _recorded(room)
+    if server is not None or live:
+        broken += asyncio.run(_live(room, server, patience))
+    if broken:
+        raise Failed(f"{broken} broken")
+    typer.echo("\nevery promise is kept")
+
+
+def _room(name: str) -> "Room":
+    from relay.vendors import VENDORS, room_of
+
+    if name not in VENDORS:
+        raise Failed(f"there is no vendor {name!r}; there are: {', '.join(sorted(VENDORS))}")
+    return room_of(name)
+
+
+def _recorded(room: "Room") -> int:
+    """Tell of each promise; how many cases broke one."""
+    from relay.kit import PROMISES, Broken, cases_of
+
+    kept: Counter[str] = Counter()
+    broken: dict[str, list[str]] = {}
+    for promise, case in cases_of(room):
+        try:
+            case.check()
+        except Broken as why:
+            broken.setdefault(promise.__name__, []).append(f"{case.name}: {why}")
+        else:
+            kept[promise.__name__] += 1
+    for promise in PROMISES:
+        name, sentence = promise.__name__, " ".join((promise.__doc__ or "").split())
+        faults = broken.get(name, [])
+        if not kept[name] and not faults:
+            continue
+        mark = f"broken {len(faults):>4}" if faults else f"kept   {kept[name]:>4}"
+        typer.echo(f"  {mark}  {sentence}")
+        for fault in faults[:MOST_TOLD]:
+            typer.echo(f"               - {output.plain(fault)}")
+        if len(faults) > MOST_TOLD:
+            typer.echo(f"               and {len(faults) - MOST_TOLD} more")
+    return sum(map(len, broken.values()))
+
+
+async def _live(room: "Room", server: str | None, patience: float) -> int:
+    """Ask a server for each operation, and tell; how many broke a promise."""
+    broken = 0
+    async with _serving(room, server) as url:
+        if url is None:
+            typer.echo(f"\n{room.name} has no stand-in here: give one with --server")
+            return 0
+        output.heading(f"Operations of {room.name} at {url}")
+        async for seen in _asked(room, url, patience):
+            typer.echo(f"  {'kept  ' if seen.kept else 'broken'}  {seen.operation}: {output.plain(seen.told)}")
+            broken += not seen.kept
+    return broken
+
+
+@contextlib.asynccontextmanager
+async def _serving(room: "Room", server: str | None) -> AsyncIterator[str | None]:
+    """The URL of the server, or of the vendor's stand-in for as long as it is needed."""
+    from relay.simulators import SIMULATORS
+
+    if server is not None:
+        yield server.rstrip("/")
+    elif (stand_in := SIMULATORS.get(room.name)) is not None:
+        async with stand_in() as own:
+            yield own.url
+    else:
+        yield None
+
+
+async def _asked(room: "Room", url: str, patience: float) -> "AsyncIterator[Seen]":
+    from relay.edges.http import VendorDriver, VendorLink
+    from relay.kit.live import ask_everything, lose_an_answer
+
+    connection = room.connection(url)
+    driver = VendorDriver([VendorLink(connection=connection, vendor=room.vendor)])
+
+    async def talk(flow: Any) -> Any:
+        return await driver.run(connection.name, flow)
+
+    try:
+        # First, so that no other run of the same can be taken for it.
+        if await _will_lose(url) and (lost := await lose_an_answer(room, connection, talk, patience)) is not None:
+            yield lost
+        async for seen in ask_everything(room, connection, talk, patience):
+            yield seen
+    finally:
+        await driver.close()
+
+
+async def _will_lose(url: str) -> bool:
+    """Ask the server to lose its answer to the next submit; whether it can."""
+    import aiohttp
+
+    fault = {"faults": [{"on": "submit", "harm": "lost"}]}
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+            session.post(f"{url}/__faults", json=fault) as answer,
+        ):
+            return answer.status == 204
+    return False
