@@ -355,6 +355,8 @@ class Subscription:
     failing: bool = False
     failing_since: float | None = None
     last_error: str | None = None
+    last_act: str | None = None
+    """What an operator did to it last, and who that was."""
     created_at: float = 0.0
     updated_at: float = 0.0
 
@@ -606,6 +608,29 @@ class Store(Protocol):
 
     async def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers, and takes writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Borrowed:
+    """What a connection's credentials left to be kept; None if nothing yet."""
+
+    values: JsonValue = field(default=None, repr=False)
+
+
+class Keeper(Protocol):
+    """Keeps what credentials have to remember, sealed, for all relays on the store: for tokens that rotate.
+
+    Who renews a connection's credentials borrows its values first, so that no two do it at a time.
+    """
+
+    async def borrow(self, connection: str, holder: str, hold: float) -> Borrowed | None:
+        """The values, the holder's alone for `hold` seconds by the store's clock; None while another has them."""
+
+    async def keep(self, connection: str, holder: str, values: JsonValue) -> bool:
+        """Replace them, durably. False if another has borrowed them meanwhile: then nothing is changed."""
+
+    async def release(self, connection: str, holder: str) -> None:
+        """Let others borrow them."""
 
 
 class Vault(Protocol):

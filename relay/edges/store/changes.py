@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from relay.core.job import State
-from relay.edges.store import rows, subscriptions
+from relay.edges.store import kept, rows, subscriptions
 from relay.edges.store.claims import claim, lane_rows
 from relay.edges.store.lanes import HEALTHY, Lane
 from relay.edges.store.rows import array, dumps
@@ -88,6 +88,9 @@ class Changes:
             SubscriptionKept: (lambda change: subscriptions.kept(change, vault), subscriptions.keep),
             SubscriptionDropped: (subscriptions.dropped, subscriptions.drop),
             SubscriptionsConfigured: (subscriptions.configured, subscriptions.know),
+            kept.Borrow: (self._of_kept, lambda writes, now: kept.borrow(writes, now, vault)),
+            kept.Keep: (self._of_kept, kept.keep),
+            kept.Release: (self._of_kept, kept.release),
             Sweep: (lambda sweep: Write(sweep, ("sweep",)), self._sweep),
             Claim: (lambda want: Write(want, (f"claim {want.stage}",)), self._claim),
         }
@@ -107,6 +110,9 @@ class Changes:
                 for place, outcome in zip(places, done, strict=True):
                     outcomes[place] = outcome
         return outcomes
+
+    def _of_kept(self, change: Any) -> Write:
+        return kept.prepared(change, self._vault)
 
     # --- accepting ---
 

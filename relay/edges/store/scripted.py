@@ -4,14 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, overload
 
+from relay.core.flow import JsonValue
 from relay.core.job import Job
-from relay.edges.store import subscriptions
+from relay.edges.store import kept, subscriptions
 from relay.edges.store.changes import Changes, Sweep
 from relay.edges.store.reads import Reads
 from relay.edges.store.script import Outcome, Script, Write
 from relay.ports import (
     Accepted,
     Attempt,
+    Borrowed,
     CallbackCame,
     CallbackDone,
     CallbackKept,
@@ -53,7 +55,7 @@ Ask: TypeAlias = Callable[[float], Script[T]]
 
 
 class ScriptedStore(ABC):
-    """The Store port.
+    """The Store and Keeper ports.
 
     Listings leave out what is large or secret: jobs come without `result`, deliveries without `target` and with an
     empty event body.
@@ -107,6 +109,17 @@ class ScriptedStore(ABC):
     async def claim(self, want: Claim) -> Claimed:
         claimed: Claimed = await self._done(want)
         return claimed
+
+    async def borrow(self, connection: str, holder: str, hold: float) -> Borrowed | None:
+        borrowed: Borrowed | None = await self._done(kept.Borrow(connection, holder, hold))
+        return borrowed
+
+    async def keep(self, connection: str, holder: str, values: JsonValue) -> bool:
+        done: bool = await self._done(kept.Keep(connection, holder, values))
+        return done
+
+    async def release(self, connection: str, holder: str) -> None:
+        await self._done(kept.Release(connection, holder))
 
     async def sweep(self, retention: float, limited: Collection[str] = ()) -> int:
         jobs, events = await self._read(lambda now: self._reads.candidates(now - retention, SWEEP_BATCH))

@@ -56,7 +56,7 @@ class SqliteStore(ScriptedStore):
         self._path = path
         self._clock = clock
         self._patience = patience
-        self._queries = Queries("sqlite.sql", "subscriptions.sqlite.sql")
+        self._queries = Queries("sqlite.sql", "subscriptions.sqlite.sql", "kept.sql")
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-write")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
         self._readers: SimpleQueue[apsw.Connection] = SimpleQueue()
@@ -184,6 +184,7 @@ class SqliteStore(ScriptedStore):
             for table in QUEUES:
                 self._db.execute(self._queries.sql(Run(f"{table}_void_leases")), now)
             self._db.execute(self._queries.sql(Run("void_probes")), now)
+            self._db.execute(self._queries.sql(Run("void_kept")))
 
     def _reader(self) -> apsw.Connection:
         reader = apsw.Connection(self._path, flags=apsw.SQLITE_OPEN_READONLY)
