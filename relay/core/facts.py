@@ -59,10 +59,11 @@ class NotSent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unanswered:
-    """The submit may have reached the vendor: nobody knows."""
+    """The submit may have reached the vendor: nobody knows. `memo` is for the look-up, as in Submitted."""
 
     attempt: int
     error: JobError
+    memo: JsonValue = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,7 +69,7 @@ class FilePart:
 class Request:
     """One HTTP request to a vendor, relative to the connection's base URL.
 
-    At most one body: `json`, or a form: urlencoded, and multipart where it has `files`.
+    At most one body: `json`, or a form: urlencoded, and multipart where `files` are given, be they none.
     """
 
     method: str
@@ -78,7 +78,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     json: JsonValue = field(default=None, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
-    files: Sequence[FilePart] = field(default=(), repr=False)
+    files: Sequence[FilePart] | None = field(default=None, repr=False)
     authenticated: bool = True
     """Whether the connection's credentials go with it; a token fetch goes without."""
     once: bool = False

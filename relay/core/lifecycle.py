@@ -191,7 +191,7 @@ def _unanswered(scene: _Scene, fact: facts.Unanswered) -> Step:
         return _back_to_accepted(scene, fact.error, None)
     if scene.rules.finds:
         waiting = f"whether the vendor took the submit: {fact.error.message}"
-        job = replace(scene.job, state=State.UNCERTAIN, sightings=0, troubles=0, waiting_for=waiting)
+        job = replace(scene.job, state=State.UNCERTAIN, memo=fact.memo, sightings=0, troubles=0, waiting_for=waiting)
         return Step(job=job, delay=SETTLE, what="job.uncertain", detail=_said(fact.error))
     return _undecidable(scene, fact.error)
 

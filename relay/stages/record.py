@@ -259,7 +259,7 @@ class Recorder:
         lane = job.lane
         troubled = job.probe or lane in self._troubled
         match fact:
-            case _ if not heard:
+            case _ if not heard or isinstance(fact, facts.Postponed):
                 return LaneMark(stage="work", lane=lane, ok=None) if job.probe else None
             case facts.Unanswered():
                 self._troubled.add(lane)

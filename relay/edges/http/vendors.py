@@ -5,7 +5,7 @@ import contextlib
 import ssl
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
@@ -20,6 +20,7 @@ from yarl import URL
 
 from relay import failpoints
 from relay.core.flow import (
+    FilePart,
     Flow,
     JsonValue,
     NoAnswer,
@@ -197,7 +198,7 @@ class _Line:
     async def _from_elsewhere(self, request: Request) -> Response:
         if self._fetch is None:
             raise NotFetched("this relay fetches no files", final=True)
-        return await self._fetch(request.path, request.cap or self._link.body_cap, self._link.timeout)
+        return await self._fetch(request.path, self._cap(request), self._link.timeout)
 
     async def close(self) -> None:
         if self._authentication is not None:
@@ -247,6 +248,9 @@ class _Line:
 
     # --- one request
 
+    def _cap(self, request: Request) -> int:
+        return self._link.body_cap if request.cap is None else request.cap
+
     def _url(self, request: Request, credentials: Credentials | None = None) -> URL:
         query = {**request.query, **(credentials.query if credentials else {})}
         joint = "&" if "?" in request.path else "?"
@@ -285,7 +289,7 @@ class _Line:
                 trace_request_ctx=progress,
             ) as response:
                 status = response.status
-                cap = request.cap or self._link.body_cap
+                cap = self._cap(request)
                 content, whole = await read_to(cap, response)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._failure(error, url, progress.connected) from error
@@ -367,8 +371,8 @@ def _checked_path(path: str) -> str:
 
 def _body(request: Request, credentials: Credentials | None) -> tuple[_Body, dict[str, str]]:
     """The request's body with the header that names its type; the client itself names that of a multipart form."""
-    if request.files:
-        return _multipart(request, credentials), {}
+    if request.files is not None:
+        return _multipart(request, credentials, request.files), {}
     if request.form is not None:
         return _form(request, credentials), {"content-type": "application/x-www-form-urlencoded"}
     if request.json is not None:
@@ -384,14 +388,15 @@ def _form(request: Request, credentials: Credentials | None) -> bytes:
     return urlencode(_fields(request, credentials)).encode()
 
 
-def _multipart(request: Request, credentials: Credentials | None) -> aiohttp.MultipartWriter:
-    """Written out here so that a repeat after new credentials is the same but for these."""
+def _multipart(request: Request, credentials: Credentials | None, files: Sequence[FilePart]) -> aiohttp.MultipartWriter:
+    """Written out here so that a repeat after new credentials is the same but for these. Names go as UTF-8, as
+    browsers send them: few servers undo the percent-encoding that the library would use."""
     writer = aiohttp.MultipartWriter("form-data")
     for name, value in _fields(request, credentials).items():
-        writer.append(value).set_content_disposition("form-data", name=name)
-    for file in request.files:
+        writer.append(value).set_content_disposition("form-data", quote_fields=False, name=name)
+    for file in files:
         part = writer.append(file.content, CIMultiDict({"content-type": file.content_type}))
-        part.set_content_disposition("form-data", name=file.name, filename=file.filename)
+        part.set_content_disposition("form-data", quote_fields=False, name=file.name, filename=file.filename)
     return writer
 
 
