@@ -16,7 +16,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from relay import failpoints
-from relay.core.flow import Flow, NoAnswer, NotReached, Request, Response, TransportError
+from relay.core.flow import Flow, NoAnswer, NotLetIn, NotReached, Request, Response, TransportError
 from relay.core.vendor import Connection, Credentials, Login, Options, Vendor
 from relay.edges.http import TlsFiles, VendorDriver, VendorLink
 from relay.ports import FlowFailed
@@ -759,6 +759,18 @@ async def test_a_failed_token_fetch_means_that_nothing_was_sent() -> None:
     assert ["POST /token"] == actual
 
 
+async def test_refused_credentials_are_told_as_refused() -> None:
+    """What the token service says for good is not taken for an answer that was lost."""
+
+    def refused(_connection: Connection, _login: Login) -> Flow[Credentials]:
+        yield Request(method="POST", path="/token", authenticated=False)
+        raise NotLetIn("the refresh token has been revoked")
+
+    async with driving(replying(answer(400)), authenticate=refused) as (driver, _):
+        with pytest.raises(NotLetIn, match="has been revoked"):
+            await driver.run("acme", one("POST"))
+
+
 async def test_a_defect_in_authentication_means_that_nothing_was_sent() -> None:
     """Where the token service talks nonsense, the flow fails with nothing of its own sent."""
     async with driving(replying(answer(200, body=b"<html>")), authenticate=by_token_fetch) as (driver, _):
@@ -784,6 +796,25 @@ async def test_a_token_service_may_live_elsewhere() -> None:
         actual = service.lines, vendor.lines
 
     assert (["POST /token"], ["GET /x"]) == actual
+
+
+async def test_a_key_in_a_token_services_query_is_not_logged() -> None:
+    """Some services want a secret in the URL: it arrives there, and the log has the path alone."""
+
+    def keyed(_connection: Connection, _login: Login) -> Flow[Credentials]:
+        yield Request(method="POST", path=f"{service.url}/keys", query={"key": "canary+"}, authenticated=False)
+        return Credentials()
+
+    async with serving(replying(peers.OK)) as service, serving(replying(peers.OK)) as vendor:
+        driver = VendorDriver([link(vendor.url, keyed)])
+        with capture_logs() as logs:
+            await driver.run("acme", one())
+        await driver.close()
+        actual = service.lines
+
+    assert ["POST /keys?key=canary%2B"] == actual
+    assert ["/keys", "/x"] == [entry["path"] for entry in logs if entry["event"] == "vendor.request"]
+    assert "canary" not in str(logs)
 
 
 # --- limits

@@ -128,7 +128,8 @@ class VendorDriver:
             await line.close()
 
 
-async def _drive(connection: str, flow: Flow[T], answer: _Exchange) -> T:
+async def _drive(connection: str, flow: Flow[T], answer: _Exchange, *, harmless: bool = False) -> T:
+    """`harmless`: nothing that the flow asks for has an effect, so that what went wrong later is told as it is."""
     sent = False
     step: Callable[[], Request] = partial(next, flow)
     with contextlib.closing(flow):
@@ -150,14 +151,14 @@ async def _drive(connection: str, flow: Flow[T], answer: _Exchange) -> T:
             except NotReached as error:
                 step = partial(flow.throw, error)
             except NoAnswer as error:
-                sent = True
+                sent = not harmless
                 step = partial(flow.throw, error)
             except _Unsendable as error:
                 raise _defect(connection, error, sent) from None
             except FlowFailed as error:  # of the flow that fetches credentials
                 raise FlowFailed(str(error), sent=sent) from error
             else:
-                sent = sent or not request.foreign
+                sent = sent or not (request.foreign or harmless)
                 step = partial(flow.send, response)
 
 
@@ -230,7 +231,7 @@ class _Line:
         if self._reread is not None:
             connection = self._reread(connection.name)
         flow = self._link.vendor.authenticate(connection, Login(now=time.time(), refused=refused))
-        credentials = await _drive(connection.name, flow, self._answer_for_credentials)
+        credentials = await _drive(connection.name, flow, self._answer_for_credentials, harmless=True)
         self._credentials = credentials
         self._expiry = _expiry(credentials)
         return credentials
@@ -238,7 +239,8 @@ class _Line:
     async def _answer_for_credentials(self, request: Request) -> Response:
         """Only here may a request leave the base URL: token services live elsewhere, and what such a flow is made
         of comes from the operator alone."""
-        url = URL(request.path, encoded=True) if "://" in request.path else self._url(request)
+        elsewhere = "://" in request.path
+        url = URL(request.path + _tail(request.path, request.query), encoded=True) if elsewhere else self._url(request)
         return await self._exchange(request, url)
 
     def _authentication_ended(self, task: "asyncio.Task[Credentials]") -> None:
@@ -253,9 +255,7 @@ class _Line:
 
     def _url(self, request: Request, credentials: Credentials | None = None) -> URL:
         query = {**request.query, **(credentials.query if credentials else {})}
-        joint = "&" if "?" in request.path else "?"
-        tail = joint + urlencode(query, quote_via=quote) if query else ""
-        return URL(self._base + _checked_path(request.path) + tail, encoded=True)
+        return URL(self._base + _checked_path(request.path) + _tail(request.path, query), encoded=True)
 
     async def _exchange(self, request: Request, url: URL, credentials: Credentials | None = None) -> Response:
         body, content_type = _body(request, credentials)
@@ -355,6 +355,12 @@ async def _never_repeated(request: aiohttp.ClientRequest, handler: aiohttp.Clien
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise aiohttp.ClientConnectionError from error
+
+
+def _tail(path: str, query: Mapping[str, str]) -> str:
+    """The query as it stands behind the path, which may have one of its own."""
+    joint = "&" if "?" in path else "?"
+    return joint + urlencode(query, quote_via=quote) if query else ""
 
 
 def _checked_path(path: str) -> str:
