@@ -22,13 +22,13 @@ from pydantic import ValidationError
 from relay import failpoints, log
 from relay.core.egress import EgressPolicy, check_url
 from relay.core.job import Job, ulid
-from relay.core.vendor import Account, Connection
+from relay.core.vendor import OPERATIONS, Account, Connection
 from relay.edges.amqp import Broker, Topology
 from relay.edges.http import Fetch, TlsFiles, VendorDriver, VendorLink, WebhookSender
 from relay.edges.store import ScriptedStore, open_store
 from relay.edges.vault import KEY_RECIPE, KeyRefused, Vault, key_beside
 from relay.edges.web import ApiToken, Doors, Server
-from relay.messages import OPERATIONS, complaints_of
+from relay.messages import complaints_of
 from relay.metrics import Metrics
 from relay.ports import Census, Claimed, Delivery, StoredCallback, StoreUnavailable
 from relay.settings import Amqp, ConnectionSettings, Settings, SettingsError, Tls

@@ -31,29 +31,8 @@ from relay.core import signature
 from relay.core.flow import JsonValue
 from relay.core.job import CompletedBy, ErrorCode, Job, Mode, State
 from relay.core.schedule import WEBHOOK_SCHEDULE
+from relay.core.vendor import OperationName
 
-OperationName: TypeAlias = Literal[
-    "run",
-    "rerun",
-    "runFlow",
-    "runDeployment",
-    "runSequence",
-    "publish",
-    "watch",
-    "status",
-    "lastStatus",
-    "history",
-    "listRunning",
-    "details",
-    "cancel",
-    "enable",
-    "disable",
-    "archive",
-    "reset",
-    "delete",
-]
-OPERATIONS: tuple[str, ...] = get_args(OperationName)
-"""Every word that a vendor can be asked with: one vocabulary for all of them."""
 EventType: TypeAlias = Literal["onJobSuccess", "onJobFailure"]
 EndState: TypeAlias = Literal["succeeded", "failed", "canceled", "expired"]
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)

@@ -22,9 +22,9 @@ from structlog.testing import capture_logs
 from relay import app, failpoints
 from relay.app import Relay, serve
 from relay.core.job import State
+from relay.core.vendor import OPERATIONS
 from relay.edges.amqp import TopologyError
 from relay.edges.store import CannotOpen
-from relay.messages import OPERATIONS
 from relay.ports import JobFilter, StoreUnavailable
 from relay.settings import Settings, SettingsError, load
 from relay.simulators.faults import Fault

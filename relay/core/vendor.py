@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, SecretStr
 from pydantic.alias_generators import to_camel
@@ -13,6 +13,28 @@ from relay.core.flow import Flow, JsonValue, Request, Response
 from relay.core.job import Job
 
 Kind: TypeAlias = Literal["tracked", "immediate"]
+OperationName: TypeAlias = Literal[
+    "run",
+    "rerun",
+    "runFlow",
+    "runDeployment",
+    "runSequence",
+    "publish",
+    "watch",
+    "status",
+    "lastStatus",
+    "history",
+    "listRunning",
+    "details",
+    "cancel",
+    "enable",
+    "disable",
+    "archive",
+    "reset",
+    "delete",
+]
+OPERATIONS: tuple[str, ...] = get_args(OperationName)
+"""Every word that a vendor can be asked with: one vocabulary for all of them."""
 
 
 class Parameters(BaseModel):

@@ -17,11 +17,11 @@ import orjson
 from relay.core.egress import EgressPolicy, check_url
 from relay.core.job import Job
 from relay.core.signature import timestamped
-from relay.core.vendor import Account, Callback, Connection, Operation, Vendor
+from relay.core.vendor import OPERATIONS, Account, Callback, Connection, Operation, Vendor
 from relay.edges.http import VendorDriver, VendorLink, WebhookSender
 from relay.edges.store import SqliteStore
 from relay.edges.vault import Vault, key_beside
-from relay.messages import OPERATIONS, Refusal
+from relay.messages import Refusal
 from relay.metrics import Metrics
 from relay.ports import (
     Accepted,

@@ -8,8 +8,9 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from relay.core.job import State
+from relay.core.vendor import OperationName
 from relay.edges.web.problems import unprocessable
-from relay.messages import Complaint, OperationName, complaints_of
+from relay.messages import Complaint, complaints_of
 from relay.ports import DeliveryFilter, DeliveryState, JobFilter
 
 Q = TypeVar("Q", bound=BaseModel)
