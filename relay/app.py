@@ -30,7 +30,7 @@ from relay.edges.vault import KEY_RECIPE, KeyRefused, Vault, key_beside
 from relay.edges.web import ApiToken, Doors, Server
 from relay.messages import complaints_of
 from relay.metrics import Metrics
-from relay.ports import Census, Claimed, Delivery, StoredCallback, StoreUnavailable
+from relay.ports import Census, Claimed, Delivery, StoredCallback, StoreUnavailable, Subscription, Trial
 from relay.settings import Amqp, ConnectionSettings, Settings, SettingsError, Tls
 from relay.stages.accept import Accept, ReplyPolicy
 from relay.stages.announce import Announce
@@ -38,6 +38,7 @@ from relay.stages.callbacks import Callbacks
 from relay.stages.loop import Capacity, Loop
 from relay.stages.receive import Receive
 from relay.stages.record import EXCHANGE_LANE, Recorder
+from relay.stages.subscriptions import Configured, SubscriptionBook
 from relay.stages.work import Work
 from relay.vendors import VENDORS
 
@@ -112,12 +113,14 @@ class Relay:
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
         """Work until `stop` is called. `started` is called once HTTP is served. Raises SettingsError where it
         cannot be, before anything is taken."""
+        await self.subscriptions.load()
         await self._listen()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(loop.run()) for loop in (self.work_loop, self.receive_loop, self.announce_loop)]
             tasks += [group.create_task(act()) for act in (self._sweep, self._share_limits, self._watch_lag)]
+            tasks.append(group.create_task(self.subscriptions.run()))
             if self.broker is not None:
                 tasks.append(group.create_task(self.broker.run()))
             logger.info("relay.started", url=self.server.url, connections=sorted(self.accounts))
@@ -161,8 +164,18 @@ class Relay:
             "announce", RECEIVERS, store.claim, _deliveries, self._announce_limits
         )
         events_exchange = settings.amqp.events_exchange if settings.amqp else None
+        self.subscriptions = SubscriptionBook(
+            store, time.time, _new_id, lambda url: check_url(url, policy), events_exchange, configured_of(settings)
+        )
         recorder = Recorder(
-            store, time.time, self.metrics, self.accounts, self.announce_loop, self.receive_loop, events_exchange
+            store,
+            time.time,
+            self.metrics,
+            self.accounts,
+            self.announce_loop,
+            self.receive_loop,
+            events_exchange,
+            self.subscriptions.deliveries,
         )
         self.work = Work(store, self.vendors, self.accounts, self.callbacks, recorder, self.metrics, workers)
         self.receive = Receive(
@@ -190,7 +203,7 @@ class Relay:
         )
         self.broker = self._broker(settings.amqp) if settings.amqp else None
         publisher = self.broker.publisher if self.broker else None
-        self.announce = Announce(store, publisher, self.sender, time.time, self.metrics)
+        self.announce = Announce(store, publisher, self.sender, time.time, self.metrics, self.subscriptions)
         self.work_loop.does(self.work.act)
         self.receive_loop.does(self.receive.act)
         self.announce_loop.does(self.announce.act)
@@ -199,7 +212,7 @@ class Relay:
         return Broker(
             [url.get_secret_value() for url in amqp.url],
             topology_of(amqp),
-            new_id=lambda: ulid(time.time(), secrets.token_bytes(10)),
+            new_id=_new_id,
             clock=time.time,
             intake=self.accept.intake,
             store_answers=self.store.ping,
@@ -217,6 +230,9 @@ class Relay:
             readiness=self.readiness,
             metrics=self.exposition,
             wake_announce=self.announce_loop.wake,
+            subscriptions=self.subscriptions,
+            trial=self._trial,
+            broker_away=self._broker_away,
             vendors=VENDORS,
             tokens=tuple(
                 ApiToken(
@@ -230,6 +246,17 @@ class Relay:
             max_bytes=self.settings.http.max_request_bytes,
             clock=time.time,
         )
+
+    async def _trial(self, subscription: Subscription) -> Trial:
+        """What comes of one test event, sent at once."""
+        waiting = await self.store.waiting([subscription.lane])
+        event = self.subscriptions.test_event(subscription, waiting.get(subscription.lane, 0))
+        return await self.announce.trial(subscription, event.id, event.wire())
+
+    def _broker_away(self) -> str | None:
+        if self.broker is None:
+            return "no broker is configured"
+        return None if self.broker.publisher.ready else "the broker is away"
 
     def _announce_limits(self) -> Mapping[str, int]:
         """While the broker is away its lane is left alone, so that nothing is spent."""
@@ -378,13 +405,37 @@ def check(settings: Settings) -> None:
     """Whether relay can be made of these settings, before anything is opened. Raises SettingsError."""
     _refuse_open_house(settings)
     accounts = accounts_of(settings)
-    policy_of(settings)
+    _check_subscriptions(settings, accounts, policy_of(settings))
     strangers = [name for token in settings.tokens for name in token.connections or () if name not in accounts]
     if strangers:
         known = ", ".join(sorted(accounts)) or "none"
         raise SettingsError(f"tokens: a token names the connection {strangers[0]!r}; configured are: {known}")
     if settings.amqp is not None:
         tls_context(settings.amqp)
+
+
+def _check_subscriptions(settings: Settings, accounts: Mapping[str, Account], policy: EgressPolicy) -> None:
+    for name, each in settings.subscriptions.items():
+        if (fault := check_url(each.url, policy)) is not None:
+            raise SettingsError(f"subscriptions.{name}.url: {fault}")
+        strangers = [connection for connection in each.connections if connection not in accounts]
+        if strangers:
+            known = ", ".join(sorted(accounts)) or "none"
+            raise SettingsError(
+                f"subscriptions.{name}.connections: there is no connection {strangers[0]!r}; configured are: {known}"
+            )
+
+
+def configured_of(settings: Settings) -> list[Configured]:
+    """The subscriptions of the settings."""
+    return [
+        Configured(
+            name=name,
+            definition=each.model_dump(mode="json", exclude_defaults=True, exclude={"secret"}),
+            secret=each.secret.get_secret_value() if each.secret is not None else None,
+        )
+        for name, each in settings.subscriptions.items()
+    ]
 
 
 def policy_of(settings: Settings) -> EgressPolicy:
@@ -531,6 +582,10 @@ def _refuse_open_house(settings: Settings) -> None:
             f"http.host: {settings.http.host} is open to others and no token is configured: "
             "make one with `relay tokens create`, or serve 127.0.0.1"
         )
+
+
+def _new_id() -> str:
+    return ulid(time.time(), secrets.token_bytes(10))
 
 
 def _check(status: str, reason: str | None = None) -> dict[str, str | None]:

@@ -106,7 +106,7 @@ class Receiver(Message):
     trigger_event: Literal["onJobSuccess", "onJobFailure", "onJobDone"] = "onJobDone"
     body: JsonValue = Field(default=None, description="Object or string with tokens; absent: the whole event.")
     headers: dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]] = Field(
-        default_factory=dict
+        default_factory=dict, repr=False
     )
     ssl_verification: bool = True
     signature: Literal["standard", "timestamped", "body"] = "standard"

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
 import yaml
@@ -23,12 +23,14 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
+from relay.core.signature import standard_key
 from relay.log import Format, Level
-from relay.messages import Complaint, complaints_of, json_path, wire_name
+from relay.messages import Complaint, Standing, complaints_of, json_path, wire_name
 
 PREFIX = "RELAY_"
 NOT_SETTINGS = ("RELAY_CONFIG", "RELAY_SERVER", "RELAY_TOKEN", "RELAY_FAILPOINTS")
@@ -226,6 +228,21 @@ class ConnectionSettings(Section):
         return self.__pydantic_extra__ or {}
 
 
+class SubscriptionSettings(Standing):
+    """A webhook target for the events of many jobs, as over the API; its secret is given here."""
+
+    model_config = ConfigDict(strict=False, use_attribute_docstrings=True)
+
+    secret: Secret | None = None
+    """What signs: `whsec_` and base64, or any text. Without it nothing is signed."""
+
+    @model_validator(mode="after")
+    def _signable(self) -> Self:
+        if self.secret is not None and self.signature == "standard":
+            standard_key(self.secret.get_secret_value())
+        return self
+
+
 class Settings(Section):
     """All settings of one relay."""
 
@@ -236,6 +253,8 @@ class Settings(Section):
     egress: Egress = Egress()
     connections: Mapping[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")], ConnectionSettings] = {}
     tokens: tuple[Token, ...] = ()
+    subscriptions: Mapping[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")], SubscriptionSettings] = {}
+    """Standing webhook targets, by name; these are changed here alone."""
     log: Log = Log()
     secret_key: Secret | None = None
     """Encrypts secrets at rest: URL-safe base64 of 32 bytes, several separated by commas while they rotate."""

@@ -119,6 +119,8 @@ class Announce:
         failpoints.hit("announce.before_record")
         await self._store.record(change)
         failpoints.hit("announce.after_record")
+        if self._subscriptions is not None and change.subscription is not None and change.subscription.disable:
+            await self._subscriptions.refresh()
         self._tell(delivery, result, monotonic() - started)
 
     # --- to the broker ---

@@ -238,7 +238,7 @@ class SubscriptionBook:
     def _told(self, one: Subscription, turn: SubscriptionTurn) -> tuple[Event, NewDelivery] | None:
         write = log.info if turn.what == "recovered" else log.warning
         write(
-            f"subscription.{turn.what}",
+            _EVENTS[turn.what],
             subscription=one.id,
             name=one.name,
             since=rfc3339(turn.since),
@@ -262,7 +262,7 @@ class SubscriptionBook:
 
     # --- what operators do ---
 
-    async def create(self, asked: SubscriptionRequest) -> Subscription:
+    async def create(self, asked: SubscriptionRequest, by: str) -> Subscription:
         """A new one, with a secret of its own. Raises Refusal."""
         self._check(asked)
         one = Subscription(
@@ -270,6 +270,7 @@ class SubscriptionBook:
             name=asked.name,
             definition=asked.wire(),
             secrets=(SigningSecret(secret=_new_secret()),),
+            last_act=f"created by {by}",
         )
         if any(each.name == asked.name for each in self._configured.values()):
             raise _name_taken(asked.name)
@@ -278,7 +279,7 @@ class SubscriptionBook:
         return await self.get(one.id)
 
     async def change(
-        self, subscription_id: str, asked_of: Callable[[Subscription], SubscriptionRequest]
+        self, subscription_id: str, by: str, asked_of: Callable[[Subscription], SubscriptionRequest]
     ) -> Subscription:
         """The subscription with another definition, which is made of the one it has. Raises Refusal, NoSubscription,
         NotByRequest."""
@@ -287,11 +288,11 @@ class SubscriptionBook:
             self._check_own(one)
             asked = asked_of(one)
             self._check(asked)
-            return replace(one, name=asked.name, definition=asked.wire())
+            return replace(one, name=asked.name, definition=asked.wire(), last_act=f"changed by {by}")
 
         return await self._altered(subscription_id, altered)
 
-    async def rotate(self, subscription_id: str, grace: float) -> Subscription:
+    async def rotate(self, subscription_id: str, by: str, grace: float) -> Subscription:
         """The subscription with a new secret; the old ones sign as well for so many seconds. Raises NoSubscription,
         NotByRequest."""
         until = self._clock() + grace
@@ -300,17 +301,21 @@ class SubscriptionBook:
             self._check_own(one)
             old = (replace(each, until=until if each.until is None else min(each.until, until)) for each in one.secrets)
             kept = tuple(each for each in old if each.until is not None and each.until > self._clock())
-            return replace(one, secrets=(SigningSecret(secret=_new_secret()), *kept))
+            renewed = (SigningSecret(secret=_new_secret()), *kept)
+            return replace(one, secrets=renewed, last_act=f"secret rotated by {by}")
 
         return await self._altered(subscription_id, altered)
 
     async def pause(self, subscription_id: str, by: str) -> Subscription:
         """Let its deliveries wait. Raises NoSubscription."""
-        return await self._altered(subscription_id, lambda one: replace(one, state="paused", reason=f"paused by {by}"))
+        act = f"paused by {by}"
+        return await self._altered(subscription_id, lambda one: replace(one, state="paused", reason=act, last_act=act))
 
-    async def resume(self, subscription_id: str) -> Subscription:
+    async def resume(self, subscription_id: str, by: str) -> Subscription:
         """Let its deliveries go, gently. Raises NoSubscription."""
-        return await self._altered(subscription_id, lambda one: replace(one, state="active", reason=None))
+        return await self._altered(
+            subscription_id, lambda one: replace(one, state="active", reason=None, last_act=f"resumed by {by}")
+        )
 
     async def drop(self, subscription_id: str, by: str) -> None:
         """Forget it; what waits for it ends as disabled. Raises NoSubscription, NotByRequest."""

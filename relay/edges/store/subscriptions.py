@@ -7,7 +7,7 @@ from typing import Literal
 
 from relay.edges.store import rows
 from relay.edges.store.claims import lane_rows
-from relay.edges.store.lanes import Lane
+from relay.edges.store.lanes import FOR_EVER, Lane
 from relay.edges.store.rows import array, dumps
 from relay.edges.store.script import Outcome, Row, Run, Script, Write
 from relay.ports import (
@@ -29,9 +29,6 @@ from relay.ports import (
     Unknown,
     Vault,
 )
-
-FOR_EVER = 1e12
-"""Until when the lane of a paused subscription is shut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +105,7 @@ def _keep(one: Subscription, sealed: str | None, now: float) -> Script[Outcome]:
     others = yield Run("subscription_named", {"name": name, "id": one.id})
     if others:
         return partial(NameTaken, subscription_id=others[0][0])
-    given = {"id": one.id, "name": name, "sealed": sealed, "state": one.state, "now": now}
+    given = {"id": one.id, "name": name, "sealed": sealed, "state": one.state, "last_act": one.last_act, "now": now}
     if one.version == 0:
         made = yield Run("new_subscription", given)
         return Recorded if made else Stale
@@ -256,7 +253,8 @@ def _sealed(one: Subscription, vault: Vault) -> str:
 
 
 def _subscription(row: Row, vault: Vault) -> Subscription:
-    subscription_id, name, version, sealed, state, reason, failures, failing, since, error, created_at, updated_at = row
+    subscription_id, name, version, sealed, state, reason, failures, failing, since, error, *rest = row
+    last_act, created_at, updated_at = rest
     opened = rows.unseal(sealed, vault) if sealed is not None else {"definition": {}, "secrets": []}
     return Subscription(
         id=subscription_id,
@@ -271,6 +269,7 @@ def _subscription(row: Row, vault: Vault) -> Subscription:
         failing=bool(failing),
         failing_since=since,
         last_error=error,
+        last_act=last_act,
         created_at=created_at,
         updated_at=updated_at,
     )

@@ -1,7 +1,8 @@
 -- What the store asks of SQLite about subscriptions; `:now` and `:rows` are as in sqlite.sql.
 
 -- name: subscriptions
-SELECT id, name, version, sealed, state, reason, failures, failing, failing_since, last_error, created_at, updated_at
+SELECT id, name, version, sealed, state, reason, failures, failing, failing_since, last_error, last_act,
+       created_at, updated_at
 FROM subscription ORDER BY key;
 
 -- name: subscriptions_edition
@@ -16,8 +17,8 @@ ON CONFLICT (one) DO UPDATE SET number = number + 1;
 SELECT id FROM subscription WHERE name = :name AND id <> :id;
 
 -- name: new_subscription
-INSERT INTO subscription (id, name, sealed, state, created_at, updated_at)
-VALUES (:id, :name, :sealed, :state, :now, :now)
+INSERT INTO subscription (id, name, sealed, state, last_act, created_at, updated_at)
+VALUES (:id, :name, :sealed, :state, :last_act, :now, :now)
 ON CONFLICT DO NOTHING
 RETURNING id;
 
@@ -25,6 +26,7 @@ RETURNING id;
 -- If its version is still the one that this was made from; who was switched on again starts to count anew.
 UPDATE subscription
 SET version = version + 1, name = :name, sealed = :sealed, state = :state, reason = :reason,
+    last_act = :last_act,
     failures = iif(:state = 'active' AND state <> 'active', 0, failures), updated_at = :now
 WHERE id = :id AND version = :version
 RETURNING id;

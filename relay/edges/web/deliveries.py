@@ -1,17 +1,43 @@
-"""Deliveries: looking at them, and sending one again."""
+"""Deliveries: looking at them, and sending them again."""
+
+import asyncio
+from dataclasses import replace
 
 import orjson
 import structlog
 from aiohttp import web
 
+from relay.edges.web.bodies import read_json
 from relay.edges.web.problems import Wrong, unprocessable
-from relay.edges.web.queries import DeliveryQuery, IncludeQuery, read_query
+from relay.edges.web.queries import DeliveryChoice, DeliveryQuery, IncludeQuery, Query, read_query
 from relay.edges.web.route import OPERATE, READ, Call, Route, answer
-from relay.edges.web.views import DeliveryPage, DeliveryRow, DeliveryView, delivery_row, delivery_view
+from relay.edges.web.views import (
+    DeliveryPage,
+    DeliveryRow,
+    DeliveryView,
+    RedeliveryView,
+    delivery_row,
+    delivery_view,
+)
+from relay.edges.web.waiting import waits
 from relay.messages import Complaint
-from relay.ports import Delivery, Redeliver, Unknown
+from relay.ports import Delivery, DeliveryFilter, Redeliver, Unknown
 
 log = structlog.get_logger()
+
+BATCH = 200
+"""Deliveries that are asked for again at a time."""
+FIRST = 10
+"""Ids that are told of many."""
+
+
+class RedeliverRequest(Query):
+    """Which deliveries to send again: of those that have ended, every one that is chosen. Those that arrived are meant
+    only where `state` says `delivered`."""
+
+    filter: DeliveryChoice
+    dry_run: bool = False
+    """Only tell how many, and which."""
 
 
 async def index(call: Call) -> web.Response:
@@ -23,7 +49,9 @@ async def index(call: Call) -> web.Response:
         if query.cursor is None:
             raise
         raise unprocessable([Complaint(path="cursor", message=str(error))]) from error
-    return answer(DeliveryPage.model_construct(items=tuple(map(delivery_row, page.items)), next=page.next))
+    waiting = await waits(call.doors, page.items)
+    rows = tuple(delivery_row(one, waiting.get(one.id)) for one in page.items)
+    return answer(DeliveryPage.model_construct(items=rows, next=page.next))
 
 
 async def show(call: Call) -> web.Response:
@@ -32,7 +60,8 @@ async def show(call: Call) -> web.Response:
     delivery = await _delivery(call)
     attempts = await call.doors.store.attempts(delivery.id)
     body = orjson.loads(delivery.event.body) if query.include == "body" else None
-    return answer(delivery_view(delivery, attempts, body))
+    waiting = await waits(call.doors, [delivery])
+    return answer(delivery_view(delivery, waiting.get(delivery.id), attempts, body))
 
 
 async def redeliver(call: Call) -> web.Response:
@@ -45,7 +74,46 @@ async def redeliver(call: Call) -> web.Response:
         raise _unknown(delivery.id)
     call.doors.wake_announce()
     log.info("audit.redeliver", by=call.caller.name, delivery=delivery.id, job=delivery.event.job_id)
-    return answer(delivery_row(await _delivery(call)), 202, {"Location": f"/v1/deliveries/{delivery.id}"})
+    again = await _delivery(call)
+    waiting = await waits(call.doors, [again])
+    row = delivery_row(again, waiting.get(again.id))
+    return answer(row, 202, {"Location": f"/v1/deliveries/{again.id}"})
+
+
+async def redeliver_all(call: Call) -> web.Response:
+    """Every one that is chosen once more, at its target's own pace."""
+    asked = await read_json(call.request, call.doors.max_bytes, RedeliverRequest)
+    which = _ended(asked.filter, call)
+    if asked.dry_run:
+        page = await call.doors.store.deliveries(which, FIRST, None)
+        count = await call.doors.store.count_deliveries(which)
+        return answer(RedeliveryView(count=count, first=tuple(one.id for one in page.items), dry_run=True))
+    ids = await _ask_again(call, which)
+    call.doors.wake_announce()
+    told = asked.filter.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    log.info("audit.redeliver_all", by=call.caller.name, count=len(ids), filter=told)
+    return answer(RedeliveryView(count=len(ids), first=tuple(ids[:FIRST]), dry_run=False), 202)
+
+
+def _ended(chosen: DeliveryChoice, call: Call) -> DeliveryFilter:
+    if chosen.state == "pending":
+        raise unprocessable([Complaint(path="filter.state", message="pending deliveries are tried by themselves")])
+    which = chosen.filter(call.caller.connections)
+    return replace(which, ended=True, undelivered=which.undelivered or which.state is None)
+
+
+async def _ask_again(call: Call, which: DeliveryFilter) -> list[str]:
+    """Page by page, so that however many there are, nobody else waits for them."""
+    ids: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = await call.doors.store.deliveries(which, BATCH, cursor)
+        asks = [Redeliver(delivery_id=one.id, by=call.caller.name) for one in page.items]
+        await asyncio.gather(*map(call.doors.store.record, asks))
+        ids += [ask.delivery_id for ask in asks]
+        cursor = page.next
+        if cursor is None:
+            return ids
 
 
 async def _delivery(call: Call) -> Delivery:
@@ -91,5 +159,15 @@ ROUTES = (
         scopes=OPERATE,
         answers={202: DeliveryRow},
         problems=(401, 403, 404, 409, 503),
+    ),
+    Route(
+        method="POST",
+        path="/v1/deliveries/redeliver",
+        handle=redeliver_all,
+        summary="Send all ended deliveries again that the filter chooses; with `dryRun` only tell which.",
+        scopes=OPERATE,
+        body=RedeliverRequest,
+        answers={202: RedeliveryView, 200: RedeliveryView},
+        problems=(400, 401, 403, 408, 413, 415, 422, 503),
     ),
 )

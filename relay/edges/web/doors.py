@@ -2,10 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from relay.core.vendor import Account, Callback, Vendor
-from relay.ports import Accepted, Asked, Clock, Repeat, Store, Verdict
+from relay.messages import SubscriptionRequest
+from relay.ports import Accepted, Asked, Clock, Repeat, Store, Subscription, Trial, Verdict
 
 Scope: TypeAlias = Literal["read", "submit", "operate"]
 SCOPES: tuple[Scope, ...] = ("read", "submit", "operate")
@@ -21,12 +22,30 @@ class ApiToken:
     connections: frozenset[str] | None = None
 
 
+class SubscriptionBook(Protocol):
+    """Every subscription, and what operators do to them. What names one raises NoSubscription, what changes one of the
+    settings NotByRequest, what takes a definition Refusal."""
+
+    async def refresh(self) -> None: ...
+    def all(self) -> Sequence[Subscription]: ...
+    async def get(self, subscription_id: str) -> Subscription: ...
+    async def create(self, asked: SubscriptionRequest, by: str) -> Subscription: ...
+    async def change(
+        self, subscription_id: str, by: str, asked_of: Callable[[Subscription], SubscriptionRequest]
+    ) -> Subscription: ...
+    async def rotate(self, subscription_id: str, by: str, grace: float) -> Subscription: ...
+    async def pause(self, subscription_id: str, by: str) -> Subscription: ...
+    async def resume(self, subscription_id: str, by: str) -> Subscription: ...
+    async def drop(self, subscription_id: str, by: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doors:
     """The ways in and what may be looked at.
 
     `take` raises Refusal and StoreUnavailable, `callback` StoreUnavailable. `readiness` gives the body of /readyz,
     `metrics` that of /metrics in Prometheus' text format. `wake_announce` is called when a delivery became due.
+    `trial` sends a subscription one test event. `broker_away` says why nothing can be published now, None if it can.
     `vendors` are all that relay knows, configured or not. Without `tokens` only this machine is answered.
     `max_bytes` is the largest body taken.
     """
@@ -38,6 +57,9 @@ class Doors:
     readiness: Callable[[], Awaitable[Mapping[str, Any]]]
     metrics: Callable[[], Awaitable[bytes]]
     wake_announce: Callable[[], None]
+    subscriptions: SubscriptionBook
+    trial: Callable[[Subscription], Awaitable[Trial]]
+    broker_away: Callable[[], str | None]
     vendors: Mapping[str, Vendor] = field(default_factory=dict)
     tokens: Sequence[ApiToken] = ()
     max_bytes: int = 1024 * 1024

@@ -11,7 +11,7 @@ from relay.core.job import State
 from relay.core.vendor import OperationName
 from relay.edges.web.problems import unprocessable
 from relay.messages import Complaint, complaints_of
-from relay.ports import DeliveryFilter, DeliveryState, JobFilter
+from relay.ports import DeliveryFilter, DeliveryState, EventName, JobFilter
 
 Q = TypeVar("Q", bound=BaseModel)
 
@@ -38,17 +38,22 @@ class Query(BaseModel):
     )
 
 
-class Listing(Query):
-    """What every listing takes."""
+class PageQuery(Query):
+    """Which page of a listing."""
+
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: Annotated[str, Field(max_length=1000)] | None = None
+    """`next` of the page before."""
+
+
+class Listing(PageQuery):
+    """What every listing of events takes."""
 
     connection: Word | None = None
     since: AwareDatetime | None = None
     """RFC 3339: not older than this."""
     until: AwareDatetime | None = None
     """RFC 3339: older than this."""
-    limit: int = Field(default=50, ge=1, le=200)
-    cursor: Annotated[str, Field(max_length=1000)] | None = None
-    """`next` of the page before."""
 
 
 class JobQuery(Listing):
@@ -82,16 +87,23 @@ class JobQuery(Listing):
         )
 
 
-class DeliveryQuery(Listing):
-    """Which deliveries to list."""
+class DeliveryChoice(Query):
+    """Which deliveries are meant: those of which all of this is true."""
 
     state: DeliveryState | None = None
     undelivered: bool = False
     """Every state but `delivered`."""
     job_id: Word | None = None
+    subscription: Word | None = None
+    """A subscription's id."""
     target: Word | None = None
     """The host of a URL, or the name of a queue or exchange."""
-    event: Literal["onJobSuccess", "onJobFailure"] | None = None
+    event: EventName | None = None
+    connection: Word | None = None
+    since: AwareDatetime | None = None
+    """RFC 3339: not made before this."""
+    until: AwareDatetime | None = None
+    """RFC 3339: made before this."""
 
     def filter(self, seen: frozenset[str] | None) -> DeliveryFilter:
         """As the store takes it; `seen` are the connections that the caller may see."""
@@ -99,6 +111,7 @@ class DeliveryQuery(Listing):
             state=self.state,
             undelivered=self.undelivered,
             job_id=self.job_id,
+            subscription=self.subscription,
             target=self.target,
             event=self.event,
             connection=self.connection,
@@ -106,6 +119,10 @@ class DeliveryQuery(Listing):
             until=_seconds(self.until),
             connections=seen,
         )
+
+
+class DeliveryQuery(DeliveryChoice, PageQuery):
+    """Which deliveries to list."""
 
 
 class IncludeQuery(Query):

@@ -11,7 +11,7 @@ from relay.core.job import Job, State
 from relay.core.vendor import Account, Operation, Vendor
 from relay.edges.web.redact import redacted, shown_url
 from relay.messages import EventError, Message, Webhook, rfc3339
-from relay.ports import Attempt, Delivery, Note
+from relay.ports import Attempt, Delivery, EventName, Note
 
 _WAITS: Mapping[State, str] = {
     State.ACCEPTED: "its turn on its connection",
@@ -104,15 +104,17 @@ class DeliveryRow(Message):
 
     id: str
     job_id: str | None
-    event: Literal["onJobSuccess", "onJobFailure"]
+    event: EventName
     event_id: str
     connection: str | None
     operation: str | None
     kind: str
     target: str
     name: str | None
+    subscription: str | None = Field(description="The subscription that it is for.")
     state: str
     reason: str | None
+    waiting_for: str | None = Field(description="While it is pending: what for, in words.")
     tries: int = Field(description="Attempts since it was made or redelivered.")
     attempt_count: int
     created_at: str
@@ -125,6 +127,14 @@ class DeliveryPage(Message):
 
     items: tuple[DeliveryRow, ...]
     next: str | None
+
+
+class RedeliveryView(Message):
+    """How many deliveries are sent again, or would be where it was a dry run; the first of them by id."""
+
+    count: int
+    first: tuple[str, ...]
+    dry_run: bool
 
 
 class AttemptView(Message):
@@ -290,12 +300,14 @@ def _parameters_schema(operation: Operation) -> dict[str, JsonValue]:
 # --- deliveries ---
 
 
-def delivery_row(delivery: Delivery) -> DeliveryRow:
+def delivery_row(delivery: Delivery, waiting_for: str | None) -> DeliveryRow:
     """A delivery for a listing."""
-    return DeliveryRow.model_construct(**_delivery(delivery))
+    return DeliveryRow.model_construct(**_delivery(delivery, waiting_for))
 
 
-def delivery_view(delivery: Delivery, attempts: Sequence[Attempt], body: JsonValue) -> DeliveryView:
+def delivery_view(
+    delivery: Delivery, waiting_for: str | None, attempts: Sequence[Attempt], body: JsonValue
+) -> DeliveryView:
     """A delivery with its attempts."""
     tried = tuple(
         AttemptView.model_construct(
@@ -309,10 +321,10 @@ def delivery_view(delivery: Delivery, attempts: Sequence[Attempt], body: JsonVal
         )
         for each in attempts
     )
-    return DeliveryView.model_construct(**_delivery(delivery), attempts=tried, body=body)
+    return DeliveryView.model_construct(**_delivery(delivery, waiting_for), attempts=tried, body=body)
 
 
-def _delivery(delivery: Delivery) -> dict[str, Any]:
+def _delivery(delivery: Delivery, waiting_for: str | None) -> dict[str, Any]:
     event = delivery.event
     return {
         "id": delivery.id,
@@ -324,8 +336,10 @@ def _delivery(delivery: Delivery) -> dict[str, Any]:
         "kind": delivery.kind,
         "target": delivery.host,
         "name": delivery.name,
+        "subscription": delivery.subscription,
         "state": delivery.state,
         "reason": delivery.reason,
+        "waiting_for": waiting_for,
         "tries": delivery.tries,
         "attempt_count": delivery.attempts,
         "created_at": rfc3339(delivery.created_at),

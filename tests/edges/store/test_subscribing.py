@@ -39,7 +39,12 @@ SECRETS = (SigningSecret(secret="whsec_canary"), SigningSecret(secret="whsec_old
 
 def subscription(subscription_id: str = "sub_1", **given: Any) -> Subscription:
     """A standing target."""
-    filled: dict[str, Any] = {"name": f"name of {subscription_id}", "definition": DEFINITION, "secrets": SECRETS}
+    filled: dict[str, Any] = {
+        "name": f"name of {subscription_id}",
+        "definition": DEFINITION,
+        "secrets": SECRETS,
+        "last_act": "created by ops",
+    }
     return Subscription(id=subscription_id, **filled | given)
 
 

@@ -1,6 +1,6 @@
 -- Standing targets. `sealed` is sealed: the definition with its headers, and the signing secrets. It and `name` are NULL
 -- for a subscription of the settings, of which only is kept how it fares. `failing` since `failing_since`: its last
--- `failures` attempts failed, long enough that it was told.
+-- `failures` attempts failed, long enough that it was told. `last_act` is what an operator did to it last, and who.
 CREATE TABLE subscription (
     key           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     id            text COLLATE "C"  NOT NULL UNIQUE,
@@ -13,6 +13,7 @@ CREATE TABLE subscription (
     failing       boolean           NOT NULL DEFAULT false,
     failing_since double precision,
     last_error    text,
+    last_act      text,
     created_at    double precision  NOT NULL,
     updated_at    double precision  NOT NULL
 ) WITH (fillfactor = 50);

@@ -1,6 +1,6 @@
 -- Standing targets. `sealed` is sealed: the definition with its headers, and the signing secrets. It and `name` are NULL
 -- for a subscription of the settings, of which only is kept how it fares. `failing` since `failing_since`: its last
--- `failures` attempts failed, long enough that it was told.
+-- `failures` attempts failed, long enough that it was told. `last_act` is what an operator did to it last, and who.
 CREATE TABLE subscription (
     key           INTEGER PRIMARY KEY,
     id            TEXT    NOT NULL UNIQUE,
@@ -13,6 +13,7 @@ CREATE TABLE subscription (
     failing       INTEGER NOT NULL DEFAULT 0,
     failing_since REAL,
     last_error    TEXT,
+    last_act      TEXT,
     created_at    REAL    NOT NULL,
     updated_at    REAL    NOT NULL
 ) STRICT;
