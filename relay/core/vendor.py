@@ -237,7 +237,7 @@ class Vendor:
     `authenticate` learns what goes with every request; it may ask token services elsewhere, and raises NotLetIn where
     those refuse. `greeting` is a request that changes nothing, and which the vendor answers with 2xx to whom it lets
     in; None where there is none. `unauthorized` tells an answer after which new credentials are to be fetched, once.
-    `remembers`: its credentials have something to keep.
+    `remembers`: whether a connection's credentials have something to keep.
     """
 
     name: str
@@ -247,7 +247,7 @@ class Vendor:
     authenticate: Callable[[Connection, Login], Flow[Credentials]]
     greeting: Callable[[Connection], Request | None]
     unauthorized: Callable[[Response], bool] = unauthorized
-    remembers: bool = False
+    remembers: Callable[[Connection], bool] = lambda _: False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

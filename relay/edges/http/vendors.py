@@ -44,7 +44,8 @@ from relay.edges.http.exchange import (
     reason,
 )
 from relay.edges.http.gate import Gate
-from relay.ports import FlowFailed
+from relay.edges.http.kept import Remembered
+from relay.ports import FlowFailed, Keeper
 
 T = TypeVar("T")
 _Body: TypeAlias = bytes | aiohttp.MultipartWriter | None
@@ -52,6 +53,8 @@ _Exchange: TypeAlias = Callable[[Request], Awaitable[Response]]
 Fetch: TypeAlias = Callable[[str, int, float], Awaitable[Response]]
 """A GET of a URL that came with a job, under the egress guard: URL, cap in bytes, seconds. Raises NotFetched."""
 
+CLOSING: Final = 10.0
+"""Seconds for which a renewal of credentials that have something to keep may go on while the driver closes."""
 BODY_CAP: Final = 4 * 1024 * 1024
 AT_ONCE: Final = 100
 """Requests at a time on a connection that sets no `maxConcurrency`."""
@@ -92,8 +95,9 @@ class VendorDriver:
     """Implements ports.Vendors: the one place where flows meet the network.
 
     `reread`, where given, names the connection's present state before it is authenticated anew, so that a secret
-    that was replaced in its file is found after a 401. `fetch` gets what a flow asks for from elsewhere. Raises
-    ValueError for TLS files that cannot be used.
+    that was replaced in its file is found after a 401. `fetch` gets what a flow asks for from elsewhere. `keeper` keeps
+    what credentials have to remember; without one they remember it as long as the driver lives. Raises ValueError for
+    TLS files that cannot be used.
     """
 
     def __init__(
@@ -102,8 +106,9 @@ class VendorDriver:
         *,
         reread: Callable[[str], Connection] | None = None,
         fetch: Fetch | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
-        self._lines = {link.connection.name: _Line(link, reread, fetch) for link in links}
+        self._lines = {link.connection.name: _Line(link, reread, fetch, keeper) for link in links}
 
     async def run(self, connection: str, flow: Flow[T]) -> T:
         """Drive the flow to its end and return what it ends in.
@@ -169,10 +174,17 @@ class _Unsendable(ValueError):
 class _Line:
     """One connection at work."""
 
-    def __init__(self, link: VendorLink, reread: Callable[[str], Connection] | None, fetch: Fetch | None) -> None:
+    def __init__(
+        self,
+        link: VendorLink,
+        reread: Callable[[str], Connection] | None,
+        fetch: Fetch | None,
+        keeper: Keeper | None,
+    ) -> None:
         self._link = link
         self._reread = reread
         self._fetch = fetch
+        self._remembered = Remembered(keeper, link.connection.name, link.timeout) if keeper else None
         self._base = link.connection.base_url.rstrip("/")
         self._tls = _tls_context(link)
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
@@ -202,6 +214,9 @@ class _Line:
         return await self._fetch(request.path, self._cap(request), self._link.timeout)
 
     async def close(self) -> None:
+        if self._authentication is not None and self._remembers(self._link.connection):
+            # What a token service has just given out is lost unless it is kept.
+            await asyncio.wait([self._authentication], timeout=CLOSING)
         if self._authentication is not None:
             self._authentication.cancel()
         for session in self._sessions.values():
@@ -217,7 +232,7 @@ class _Line:
         if known is not None and known is not refused and time.monotonic() < self._expiry:
             return known
         if self._authentication is None:
-            self._authentication = asyncio.create_task(self._authenticate(refused is not None))
+            self._authentication = asyncio.create_task(self._authenticate(refused))
             self._authentication.add_done_callback(self._authentication_ended)
         try:
             return await asyncio.shield(self._authentication)
@@ -226,15 +241,27 @@ class _Line:
         except TransportError as error:
             raise NotReached(f"could not authenticate: {error}") from error
 
-    async def _authenticate(self, refused: bool) -> Credentials:
+    async def _authenticate(self, refused: Credentials | None) -> Credentials:
         connection = self._link.connection
         if self._reread is not None:
             connection = self._reread(connection.name)
-        flow = self._link.vendor.authenticate(connection, Login(now=time.time(), refused=refused))
-        credentials = await _drive(connection.name, flow, self._answer_for_credentials, harmless=True)
+
+        async def log_in(kept: JsonValue) -> Credentials:
+            # What another relay has kept since knows nothing of this refusal.
+            login = Login(now=time.time(), kept=kept, refused=refused is not None and refused.keep == kept)
+            flow = self._link.vendor.authenticate(connection, login)
+            return await _drive(connection.name, flow, self._answer_for_credentials, harmless=True)
+
+        if self._remembered is not None and self._remembers(connection):
+            credentials = await self._remembered.renewed(log_in)
+        else:
+            credentials = await log_in(self._credentials.keep if self._credentials else None)
         self._credentials = credentials
         self._expiry = _expiry(credentials)
         return credentials
+
+    def _remembers(self, connection: Connection) -> bool:
+        return self._link.vendor.remembers(connection)
 
     async def _answer_for_credentials(self, request: Request) -> Response:
         """Only here may a request leave the base URL: token services live elsewhere, and what such a flow is made
