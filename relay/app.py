@@ -30,7 +30,7 @@ from relay.edges.vault import KEY_RECIPE, KeyRefused, Vault, key_beside
 from relay.edges.web import ApiToken, Doors, Server
 from relay.messages import complaints_of
 from relay.metrics import Metrics
-from relay.ports import Census, Claimed, Delivery, StoredCallback, StoreUnavailable, Subscription, Trial
+from relay.ports import Census, Claimed, Delivery, Keeper, StoredCallback, StoreUnavailable, Subscription, Trial
 from relay.settings import Amqp, ConnectionSettings, Settings, SettingsError, Tls
 from relay.stages.accept import Accept, ReplyPolicy
 from relay.stages.announce import Announce
@@ -83,7 +83,7 @@ class Relay:
         self.callbacks = Callbacks(vault.derive, settings.http.public_url)
         policy = policy_of(settings)
         self.sender = WebhookSender(policy, time.time)
-        self.vendors = _driver(settings, self.accounts, self._reread if reload else None, self.sender.fetch)
+        self.vendors = _driver(settings, self.accounts, self._reread if reload else None, self.sender.fetch, store)
         self._build_stages(policy)
         patience = min(LONGEST_ANSWER, settings.shutdown_timeout)
         self.server = Server(self._doors(), settings.http.host, settings.http.port, shutdown_timeout=patience)
@@ -555,9 +555,11 @@ def tls_context(amqp: Amqp) -> ssl.SSLContext | None:
     return context
 
 
-def _driver(settings: Settings, accounts: Mapping[str, Account], reread: Reread | None, fetch: Fetch) -> VendorDriver:
+def _driver(
+    settings: Settings, accounts: Mapping[str, Account], reread: Reread | None, fetch: Fetch, keeper: Keeper
+) -> VendorDriver:
     try:
-        return VendorDriver(links_of(settings, accounts), reread=reread, fetch=fetch)
+        return VendorDriver(links_of(settings, accounts), reread=reread, fetch=fetch, keeper=keeper)
     except ValueError as error:
         raise SettingsError(str(error)) from None
 
