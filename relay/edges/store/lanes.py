@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 from relay.ports import LaneMark
 
+FOR_EVER = 1e12
+"""Until when a lane is shut that an operator has paused."""
 WIDE_OPEN = 1024
 """A lane that lets this many rows through is not held back by anything."""
 
