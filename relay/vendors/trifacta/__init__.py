@@ -1,7 +1,7 @@
 """Trifacta (Designer Cloud): runs recipes' jobs, reports their end by webhook."""
 
 from relay.core.vendor import Operation, Reporting, Vendor
-from relay.vendors.trifacta import flows, reports
+from relay.vendors.trifacta import flows, login, reports
 from relay.vendors.trifacta.wire import OfJobGroup, RunRecipe, TrifactaOptions
 
 REPORTING = Reporting(read=flows.read_callback, job_id=reports.callback_job_id, verify=flows.verify)
@@ -36,6 +36,7 @@ VENDOR = Vendor(
     title="Trifacta (Designer Cloud)",
     options=TrifactaOptions,
     operations={operation.name: operation for operation in (RUN, WATCH, STATUS, CANCEL)},
-    authenticate=flows.authenticate,
+    authenticate=login.authenticate,
     greeting=flows.greeting,
+    remembers=login.remembers,
 )

@@ -1,10 +1,8 @@
 """Conversations with Trifacta: start a recipe's job, find it again, follow it, stop it."""
 
-import base64
 import json
 import re
 from collections.abc import Mapping
-from typing import cast
 
 from relay.core.answers import read_object, result_of, rows_of, unavailable, unlooked
 from relay.core.facts import (
@@ -27,9 +25,9 @@ from relay.core.facts import (
 from relay.core.flow import Flow, JsonValue, Request, Response, TransportError, Unreadable
 from relay.core.job import ErrorCode, Job, JobError
 from relay.core.signature import verify_timestamped
-from relay.core.vendor import Callback, CallbackAddress, Connection, Credentials, Login
+from relay.core.vendor import Callback, CallbackAddress, Connection
 from relay.vendors.trifacta import reports
-from relay.vendors.trifacta.wire import TrifactaOptions
+from relay.vendors.trifacta.login import authorization, options_of
 
 JOB_GROUPS = "/v4/jobGroups"
 LIBRARY = "/v4/jobLibrary"
@@ -39,28 +37,9 @@ PAGE = 100
 MOST_PAGES = 10
 
 
-def options_of(connection: Connection) -> TrifactaOptions:
-    """The connection's own settings."""
-    return cast(TrifactaOptions, connection.options)
-
-
 def greeting(_: Connection) -> Request:
     """A look at the newest run, if there is one."""
     return Request(method="GET", path=LIBRARY, query={"limit": "1"})
-
-
-def authenticate(connection: Connection, _: Login) -> Flow[Credentials]:
-    """The header that goes with every request; asks nobody."""
-    yield from ()
-    return Credentials(headers={"Authorization": _authorization(options_of(connection))})
-
-
-def _authorization(options: TrifactaOptions) -> str:
-    if options.token is not None:
-        return f"Bearer {options.token.get_secret_value()}"
-    password = options.password.get_secret_value() if options.password else ""
-    pair = f"{options.username}:{password}".encode()
-    return f"Basic {base64.b64encode(pair).decode()}"
 
 
 # --- run -----------------------------------------------------------------------------------------------------------
@@ -161,8 +140,9 @@ def relay_webhook(connection: Connection, callback: CallbackAddress) -> dict[str
 def secrets_of(connection: Connection, job: Job, callback: CallbackAddress | None = None) -> list[str]:
     """Every secret that goes out with a run, so that none comes back in the vendor's words."""
     options = options_of(connection)
-    given = [secret.get_secret_value() for secret in (options.token, options.password) if secret is not None]
-    own = [*given, _authorization(options).partition(" ")[2]]
+    first = options.oauth.refresh_token if options.oauth else None
+    given = [secret.get_secret_value() for secret in (options.token, options.password, first) if secret is not None]
+    own = [*given, authorization(options).partition(" ")[2]]
     overrides = job.spec.parameters.get("overrides") or {}
     hooks = [str(hook.get("secretKey") or "") for hook in overrides.get("webhooks") or ()]
     return [*own, *hooks, *((callback.secret, callback.url) if callback else ())]

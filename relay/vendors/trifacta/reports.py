@@ -4,6 +4,7 @@ Job group: https://api.trifacta.com/ee/9.7/index.html#operation/getJobGroup
 Webhooks: the page "Create Flow Webhook Task" in the vendor's documentation
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -234,8 +235,12 @@ def words(response: Response, secrets: Iterable[str] = ()) -> str:
     exception = body.get("exception")
     said = exception if isinstance(exception, dict) else body
     parts = [text for key in ("name", "message", "details") if (text := _text(said.get(key)))]
-    line = shorten(hide(": ".join(parts), secrets))
+    line = shorten(_BEARER.sub("[secret]", hide(": ".join(parts), secrets)))
     return f"Trifacta answered {response.status}" + (f": {line}" if line else "")
+
+
+_BEARER = re.compile(r"(?<=bearer )[^\s\"']+", re.IGNORECASE)
+"""An access token, which only those know who send the request."""
 
 
 def _text(value: JsonValue) -> str:

@@ -125,6 +125,18 @@ class OfJobGroup(Parameters):
     """The vendor's id of the job, as its run answered it."""
 
 
+class OAuth(Options):
+    """A pair of tokens: the refresh token gives out access tokens, and another refresh token each time."""
+
+    client_id: str = Field(min_length=1)
+    """The `client_id` claim of the access token that came with the pair."""
+    refresh_token: Secret
+    """Where the chain of refresh tokens begins: relay keeps those that follow in its store. Another one here begins a
+    new chain."""
+    token_url: str = Field(pattern=r"^https?://[!-~]+$")
+    """Where it is exchanged: the `iss` claim of the access token, and `/token`."""
+
+
 class TrifactaOptions(Options):
     """Settings of a connection to Trifacta: who asks, and what differs between its editions."""
 
@@ -132,6 +144,8 @@ class TrifactaOptions(Options):
     """An access token."""
     username: str | None = None
     password: Secret | None = None
+    oauth: OAuth | None = None
+    """OAuth 2.0 tokens, which the cloud asks for in place of an access token."""
     execution_id_header: bool = True
     """Whether runs carry `x-execution-id`, by which the vendor knows a repeated submit. Switch it off for a release
     that does not know the header: relay then looks an unanswered submit up in the job library."""
@@ -146,7 +160,7 @@ class TrifactaOptions(Options):
     def _one_way_in(self) -> "TrifactaOptions":
         basic = (self.username is not None, self.password is not None)
         if basic in {(True, False), (False, True)}:
-            raise ValueError("`username` and `password` go together: give both, or `token` instead")
-        if (self.token is not None) == all(basic):
-            raise ValueError("give either `token`, or `username` and `password`: exactly one of the two")
+            raise ValueError("`username` and `password` go together: give both, or `token` or `oauth` instead")
+        if sum((self.token is not None, all(basic), self.oauth is not None)) != 1:
+            raise ValueError("give either `token`, or `username` and `password`, or `oauth`: exactly one of the three")
         return self
