@@ -35,6 +35,7 @@ from relay.settings import Amqp, ConnectionSettings, Settings, SettingsError, Tl
 from relay.stages.accept import Accept, ReplyPolicy
 from relay.stages.announce import Announce
 from relay.stages.callbacks import Callbacks
+from relay.stages.greet import greet
 from relay.stages.loop import Capacity, Loop
 from relay.stages.receive import Receive
 from relay.stages.record import EXCHANGE_LANE, Recorder
@@ -232,6 +233,7 @@ class Relay:
             wake_announce=self.announce_loop.wake,
             subscriptions=self.subscriptions,
             trial=self._trial,
+            greet=lambda account: greet(self.vendors, account, log.without_credentials),
             broker_away=self._broker_away,
             vendors=VENDORS,
             tokens=tuple(

@@ -393,6 +393,16 @@ class SubscriptionsConfigured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionTurned:
+    """An operator pauses a connection, so that nothing is asked of its vendor, or resumes it. Stale: it is so
+    already."""
+
+    connection: str
+    paused: bool
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionTurn:
     """A subscription began to fail, was disabled, or recovered; `undelivered` deliveries wait for it."""
 
@@ -452,6 +462,14 @@ class LaneNow:
 
     slots: int
     closed_until: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionNow(LaneNow):
+    """A connection whose vendor does not fare well, or that an operator has paused."""
+
+    paused_by: str | None
+    paused_at: float | None
 
 
 StageName: TypeAlias = Literal["work", "receive", "announce"]
@@ -576,6 +594,8 @@ class Store(Protocol):
     async def record(self, change: SubscriptionDropped) -> Recorded | Unknown: ...
     @overload
     async def record(self, change: SubscriptionsConfigured) -> Recorded: ...
+    @overload
+    async def record(self, change: ConnectionTurned) -> Recorded | Stale: ...
 
     async def claim(self, want: Claim) -> Claimed:
         """Lease due rows to the caller; two callers never share one."""
@@ -592,6 +612,9 @@ class Store(Protocol):
     async def count_deliveries(self, which: DeliveryFilter) -> int: ...
     async def lanes_now(self, lanes: Collection[str]) -> Mapping[str, LaneNow]:
         """Those of the announce stage's lanes that are not wide open."""
+
+    async def connections_now(self) -> Mapping[str, ConnectionNow]:
+        """Those connections that are not wide open."""
 
     async def subscriptions(self) -> Subscriptions: ...
     async def subscriptions_edition(self) -> int:

@@ -1,6 +1,5 @@
 """`relay check`: would relay run with these settings? Everything is told one by one; nothing is changed."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -14,13 +13,9 @@ from relay.cli.configured import Config, run, settings_of
 from relay.cli.topology import look_at
 
 if TYPE_CHECKING:
-    from relay.core.flow import Flow, Request, Response
     from relay.core.vendor import Account
     from relay.edges.http import VendorDriver
     from relay.settings import Amqp, Settings
-
-PATIENCE = 15.0
-"""Seconds for one check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,30 +147,13 @@ async def _broker(amqp: "Amqp") -> Finding:
 
 async def _connection(driver: "VendorDriver", account: "Account") -> Finding:
     """Whether the vendor is there and lets us in."""
-    from relay.core.flow import NotLetIn, TransportError
-    from relay.ports import FlowFailed
+    from relay.stages.greet import greet
 
-    what = f"connection {account.connection.name}"
-    greeting = account.vendor.greeting(account.connection)
-    if greeting is None:
-        return Finding(what, "note", f"not asked: {account.vendor.name} declares no greeting")
-    try:
-        async with asyncio.timeout(PATIENCE):
-            answer = await driver.run(account.connection.name, _ask(greeting))
-    except NotLetIn as error:
-        return Finding(what, "failed", f"the credentials are refused: {error}")
-    except (TransportError, FlowFailed) as error:
-        return Finding(what, "failed", str(error))
-    except TimeoutError:
-        return Finding(what, "failed", f"no answer within {PATIENCE:g} s")
-    asked = f"{greeting.method} {greeting.path}"
-    if answer.status in (401, 403) or account.vendor.unauthorized(answer):
-        return Finding(what, "failed", f"the vendor refuses the credentials ({answer.status} to {asked})")
-    if not answer.ok:
-        told = f"{account.connection.base_url} answers {asked} with {answer.status}: check baseUrl"
-        return Finding(what, "failed", told)
-    return Finding(what, "ok", f"{account.vendor.name} at {account.connection.base_url} lets relay in")
-
-
-def _ask(request: "Request") -> "Flow[Response]":
-    return (yield request)
+    if account.vendor.remembers(account.connection):
+        told = (
+            "not asked: that would use up a token that a running relay keeps; `relay connections test` asks through it"
+        )
+        return Finding(f"connection {account.connection.name}", "note", told)
+    came = await greet(driver, account)
+    verdict = {True: "ok", False: "failed", None: "note"}[came.well]
+    return Finding(f"connection {account.connection.name}", verdict, came.told)

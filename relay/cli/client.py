@@ -93,6 +93,8 @@ class Client:
 
 
 def _read(server: str, status: int, body: bytes) -> Any:
+    if status == 204:
+        return None
     try:
         told = json.loads(body)
     except ValueError as error:
@@ -114,7 +116,7 @@ def _problem(status: int, told: Any) -> str:
 def job_named(client: Client, name: str) -> Row:
     """The job of this id, or of this request id."""
     try:
-        job: Row = client.get(f"/v1/jobs/{_segment(name)}")
+        job: Row = client.get(f"/v1/jobs/{segment(name)}")
     except Refused as refused:
         if refused.status != 404:
             raise
@@ -125,5 +127,6 @@ def job_named(client: Client, name: str) -> Row:
     return job
 
 
-def _segment(name: str) -> str:
+def segment(name: str) -> str:
+    """The name as one segment of a path."""
     return quote(name, safe="")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relay import log
 from relay.cli import output
 from relay.cli.client import Failed
 
@@ -31,6 +30,8 @@ def hold(
     patience: Annotated[float, typer.Option(min=1, help="Seconds for each operation at the server.")] = PATIENCE,
 ) -> None:
     """Hold a vendor's room against the promises of every room, and say what it breaks."""
+    from relay import log
+
     log.configure("error", "console")
     room = _room(vendor)
     output.heading(f"Promises of {room.name}, by recorded exchanges")

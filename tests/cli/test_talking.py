@@ -169,3 +169,18 @@ async def test_nothing_that_a_terminal_obeys_is_printed(cli: Cli) -> None:
     shown = await cli("jobs", "show", submitted.json["jobId"])
 
     assert ("\x1b" in shown.out, "[red]" in shown.out) == (False, True)
+
+
+async def test_connections_are_paused_resumed_and_tested(cli: Cli) -> None:
+    """Each act tells how the connection stands; the list does too."""
+    paused = await cli("connections", "pause", "tri")
+    listed = await cli("connections", "list")
+    resumed = await cli("connections", "resume", "tri", "--json")
+    tested = await cli("connections", "test", "tri")
+    unknown = await cli("connections", "test", "nowhere")
+
+    assert (0, True) == (paused.code, "paused by local" in paused.out)
+    assert "paused by local" in listed.out
+    assert (0, "tri") == (resumed.code, resumed.json["name"])
+    assert (0, True) == (tested.code, "lets relay in" in tested.out)
+    assert (1, True) == (unknown.code, "there is no connection 'nowhere'" in unknown.err)

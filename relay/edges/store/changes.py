@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from relay.core.job import State
-from relay.edges.store import kept, rows, subscriptions
+from relay.edges.store import kept, pauses, rows, subscriptions
 from relay.edges.store.claims import claim, lane_rows
 from relay.edges.store.lanes import HEALTHY, Lane
 from relay.edges.store.rows import array, dumps
@@ -23,6 +23,7 @@ from relay.ports import (
     CallbackPostponed,
     Claim,
     Conflict,
+    ConnectionTurned,
     Delivery,
     DeliveryMoved,
     JobMoved,
@@ -88,6 +89,7 @@ class Changes:
             SubscriptionKept: (lambda change: subscriptions.kept(change, vault), subscriptions.keep),
             SubscriptionDropped: (subscriptions.dropped, subscriptions.drop),
             SubscriptionsConfigured: (subscriptions.configured, subscriptions.know),
+            ConnectionTurned: (pauses.prepared, pauses.turn),
             kept.Borrow: (self._of_kept, lambda writes, now: kept.borrow(writes, now, vault)),
             kept.Keep: (self._of_kept, kept.keep),
             kept.Release: (self._of_kept, kept.release),

@@ -8,13 +8,14 @@ from typing import Any
 import orjson
 
 from relay.core.job import Job
-from relay.edges.store import rows, subscriptions
+from relay.edges.store import pauses, rows, subscriptions
 from relay.edges.store.claims import TABLES
 from relay.edges.store.rows import dumps
 from relay.edges.store.script import Run, Script
 from relay.ports import (
     Attempt,
     Census,
+    ConnectionNow,
     Delivery,
     DeliveryFilter,
     Event,
@@ -101,6 +102,10 @@ class Reads:
         """Those of these lanes of deliveries that are not wide open."""
         found = yield Run("lanes_now", {"rows": dumps(sorted(lanes))})
         return {lane: LaneNow(slots=slots, closed_until=until) for lane, slots, until in found}
+
+    def connections_now(self) -> Script[Mapping[str, ConnectionNow]]:
+        """Connections that do not fare well."""
+        return (yield from pauses.read())
 
     def waiting(self, lanes: Collection[str]) -> Script[Mapping[str, int]]:
         """How many deliveries are pending in each of these lanes."""

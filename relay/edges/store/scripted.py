@@ -22,6 +22,8 @@ from relay.ports import (
     Claim,
     Claimed,
     Conflict,
+    ConnectionNow,
+    ConnectionTurned,
     Delivery,
     DeliveryFilter,
     DeliveryMoved,
@@ -103,6 +105,8 @@ class ScriptedStore(ABC):
     async def record(self, change: SubscriptionDropped) -> Recorded | Unknown: ...
     @overload
     async def record(self, change: SubscriptionsConfigured) -> Recorded: ...
+    @overload
+    async def record(self, change: ConnectionTurned) -> Recorded | Stale: ...
     async def record(self, change: Any) -> Any:
         return await self._done(change)
 
@@ -164,6 +168,9 @@ class ScriptedStore(ABC):
 
     async def lanes_now(self, lanes: Collection[str]) -> Mapping[str, LaneNow]:
         return await self._read(lambda _: self._reads.lanes_now(lanes))
+
+    async def connections_now(self) -> Mapping[str, ConnectionNow]:
+        return await self._read(lambda _: self._reads.connections_now())
 
     async def waiting(self, lanes: Collection[str]) -> Mapping[str, int]:
         return await self._read(lambda _: self._reads.waiting(lanes))

@@ -39,13 +39,23 @@ class SubscriptionBook(Protocol):
     async def drop(self, subscription_id: str, by: str) -> None: ...
 
 
+class Greeted(Protocol):
+    """What came of a greeting. `well` is None where there was nothing to ask."""
+
+    @property
+    def well(self) -> bool | None: ...
+    @property
+    def told(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doors:
     """The ways in and what may be looked at.
 
     `take` raises Refusal and StoreUnavailable, `callback` StoreUnavailable. `readiness` gives the body of /readyz,
     `metrics` that of /metrics in Prometheus' text format. `wake_announce` is called when a delivery became due.
-    `trial` sends a subscription one test event. `broker_away` says why nothing can be published now, None if it can.
+    `trial` sends a subscription one test event, `greet` asks a connection's vendor whether it lets relay in.
+    `broker_away` says why nothing can be published now, None if it can.
     `vendors` are all that relay knows, configured or not. Without `tokens` only this machine is answered.
     `max_bytes` is the largest body taken.
     """
@@ -60,6 +70,7 @@ class Doors:
     subscriptions: SubscriptionBook
     trial: Callable[[Subscription], Awaitable[Trial]]
     broker_away: Callable[[], str | None]
+    greet: Callable[[Account], Awaitable[Greeted]]
     vendors: Mapping[str, Vendor] = field(default_factory=dict)
     tokens: Sequence[ApiToken] = ()
     max_bytes: int = 1024 * 1024

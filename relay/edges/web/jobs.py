@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import orjson
 import structlog
@@ -15,7 +16,7 @@ from relay.edges.web.bodies import read_body
 from relay.edges.web.problems import Wrong, unprocessable
 from relay.edges.web.queries import JobQuery, read_query
 from relay.edges.web.route import READ, STOPPING, SUBMIT, Call, Route, answer
-from relay.edges.web.views import JobPage, JobRow, JobView, job_row, job_view
+from relay.edges.web.views import JobPage, JobRow, JobView, held_back, job_row, job_view
 from relay.messages import RESULT_CAP, Complaint, JobRequest, Refusal
 from relay.ports import Accepted, Asked, Repeat
 
@@ -154,6 +155,9 @@ async def _job(call: Call) -> Job:
 
 async def _view(call: Call, job: Job) -> JobView:
     history = await call.doors.store.history(job.id)
+    if not job.state.terminal:
+        now = await call.doors.store.connections_now()
+        job = replace(job, waiting_for=held_back(now.get(job.spec.connection)) or job.waiting_for)
     return job_view(job, call.doors.accounts.get(job.spec.connection), history, result=_shown_result(job))
 
 

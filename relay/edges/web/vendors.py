@@ -3,11 +3,25 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
+import structlog
 from aiohttp import web
 
-from relay.edges.web.route import READ, Call, Route, answer
-from relay.edges.web.views import ConnectionPage, ConnectionView, VendorPage, vendor_view
+from relay.core.job import ErrorCode
+from relay.core.vendor import Account
+from relay.edges.web.problems import Wrong
+from relay.edges.web.route import OPERATE, READ, Call, Route, answer
+from relay.edges.web.views import (
+    ConnectionPage,
+    ConnectionView,
+    GreetingView,
+    VendorPage,
+    connection_state,
+    vendor_view,
+)
 from relay.log import without_credentials
+from relay.ports import ConnectionTurned
+
+log = structlog.get_logger()
 
 
 async def vendors(call: Call) -> web.Response:
@@ -17,20 +31,59 @@ async def vendors(call: Call) -> web.Response:
 
 
 async def connections(call: Call) -> web.Response:
-    """The connections, and how many jobs each has in which state."""
-    jobs = await _jobs_by_connection(call)
-    items = tuple(
+    """The connections, how each fares, and how many jobs it has in which state."""
+    seen = {name: account for name, account in sorted(call.doors.accounts.items()) if call.caller.sees(name)}
+    return answer(ConnectionPage(items=await _views(call, seen)))
+
+
+async def pause(call: Call) -> web.Response:
+    """Nothing more is asked of its vendor."""
+    return await _turned(call, paused=True)
+
+
+async def resume(call: Call) -> web.Response:
+    """Its vendor is asked again: one job first, then more."""
+    return await _turned(call, paused=False)
+
+
+async def test(call: Call) -> web.Response:
+    """Ask its vendor something that changes nothing."""
+    account = _account(call)
+    came = await call.doors.greet(account)
+    log.info("audit.connection", act="test", by=call.caller.name, connection=account.connection.name, well=came.well)
+    return answer(GreetingView(well=came.well, told=came.told))
+
+
+async def _turned(call: Call, *, paused: bool) -> web.Response:
+    account = _account(call)
+    name = account.connection.name
+    await call.doors.store.record(ConnectionTurned(connection=name, paused=paused, by=call.caller.name))
+    log.info("audit.connection", act="pause" if paused else "resume", by=call.caller.name, connection=name)
+    (view,) = await _views(call, {name: account})
+    return answer(view)
+
+
+def _account(call: Call) -> Account:
+    name = call.request.match_info["name"]
+    account = call.doors.accounts.get(name)
+    if account is None or not call.caller.sees(name):
+        raise Wrong(404, ErrorCode.UNKNOWN_CONNECTION.value, f"there is no connection {name!r}")
+    return account
+
+
+async def _views(call: Call, accounts: Mapping[str, Account]) -> tuple[ConnectionView, ...]:
+    jobs, now = await _jobs_by_connection(call), await call.doors.store.connections_now()
+    return tuple(
         ConnectionView(
             name=name,
             vendor=account.vendor.name,
             base_url=without_credentials(account.connection.base_url),
             operations=tuple(each for each in account.vendor.operations if each in account.allowed),
             jobs=dict(jobs[name]),
+            **connection_state(now.get(name)),
         )
-        for name, account in sorted(call.doors.accounts.items())
-        if call.caller.sees(name)
+        for name, account in accounts.items()
     )
-    return answer(ConnectionPage(items=items))
 
 
 async def _jobs_by_connection(call: Call) -> Mapping[str, dict[str, int]]:
@@ -55,9 +108,25 @@ ROUTES = (
         method="GET",
         path="/v1/connections",
         handle=connections,
-        summary="The configured connections, what may be asked of each, and how its jobs stand.",
+        summary="The configured connections, what may be asked of each, how its vendor fares, and how its jobs stand.",
         scopes=READ,
         answers={200: ConnectionPage},
         problems=(401, 403, 503),
+    ),
+    *(
+        Route(
+            method="POST",
+            path=f"/v1/connections/{{name}}/{act}",
+            handle=handle,
+            summary=summary,
+            scopes=OPERATE,
+            answers={200: view},
+            problems=(401, 403, 404, 503),
+        )
+        for act, handle, view, summary in (
+            ("pause", pause, ConnectionView, "Ask nothing more of its vendor: jobs wait, callbacks are still taken."),
+            ("resume", resume, ConnectionView, "Ask its vendor again: one job first, then more."),
+            ("test", test, GreetingView, "Ask its vendor something that changes nothing: whether it lets relay in."),
+        )
     ),
 )

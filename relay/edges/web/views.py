@@ -11,7 +11,7 @@ from relay.core.job import Job, State
 from relay.core.vendor import Account, Operation, Vendor
 from relay.edges.web.redact import redacted, shown_url
 from relay.messages import EventError, Message, Webhook, rfc3339
-from relay.ports import Attempt, Delivery, EventName, Note
+from relay.ports import Attempt, ConnectionNow, Delivery, EventName, Note
 
 _WAITS: Mapping[State, str] = {
     State.ACCEPTED: "its turn on its connection",
@@ -184,13 +184,26 @@ class VendorPage(Message):
 
 
 class ConnectionView(Message):
-    """A configured account, what may be asked of it, and its jobs by state."""
+    """A configured account, what may be asked of it, how its vendor fares, and its jobs by state."""
 
     name: str
     vendor: str
     base_url: str
     operations: tuple[str, ...]
+    state: Literal["open", "paused", "closed", "reopening"] = Field(
+        description="`closed`: its vendor does not fare well, and one job at a time is tried; `reopening`: a few are."
+    )
+    closed_until: str | None = None
+    paused_by: str | None = None
+    paused_at: str | None = None
     jobs: dict[str, int]
+
+
+class GreetingView(Message):
+    """What came of asking a connection's vendor; `well` is null where there was nothing to ask."""
+
+    well: bool | None
+    told: str
 
 
 class ConnectionPage(Message):
@@ -353,6 +366,26 @@ def _time(at: float | None) -> str | None:
 
 
 # --- vendors ---
+
+
+def connection_state(now: ConnectionNow | None) -> dict[str, Any]:
+    """How a connection fares; None where nothing is wrong with it."""
+    if now is None:
+        return {"state": "open"}
+    if now.paused_by is not None:
+        return {"state": "paused", "paused_by": now.paused_by, "paused_at": _time(now.paused_at)}
+    if now.slots > 1:
+        return {"state": "reopening"}
+    return {"state": "closed", "closed_until": _time(now.closed_until)}
+
+
+def held_back(now: ConnectionNow | None) -> str | None:
+    """What a job waits for whose connection lets nothing through."""
+    if now is None or now.slots > 1:
+        return None
+    if now.paused_by is not None:
+        return f"its connection, which {now.paused_by} has paused"
+    return "its vendor, which does not fare well: one job at a time is tried"
 
 
 def vendor_view(vendor: Vendor) -> VendorView:

@@ -1,0 +1,83 @@
+"""Looking at connections, pausing, resuming and testing them over HTTP."""
+
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientSession
+
+from relay.simulators.faults import Fault
+from relay.simulators.trifacta import TrifactaSimulator
+from tests.edges.web.test_jobs import RUN, ended, get, post
+from tests.ports import free_port
+from tests.running import running, settings
+
+
+async def turned(http: ClientSession, act: str, name: str = "tri") -> tuple[int, Any]:
+    """What an act on a connection answers."""
+    async with http.post(f"/v1/connections/{name}/{act}") as answer:
+        return answer.status, await answer.json(content_type=None)
+
+
+async def connection(http: ClientSession) -> Any:
+    """The one connection as listed."""
+    _, page = await get(http, "/v1/connections")
+    return page["items"][0]
+
+
+async def test_a_paused_connection_makes_its_jobs_wait(http: ClientSession, vendor: TrifactaSimulator) -> None:
+    """They are accepted, say what they wait for, and run once it is resumed."""
+    status, paused = await turned(http, "pause")
+    _, job = await post(http, RUN)
+    _, waiting = await get(http, f"/v1/jobs/{job['jobId']}")
+    before = dict(vendor.ledger.requests)
+    _, resumed = await turned(http, "resume")
+    done = await ended(http, job["jobId"])
+
+    assert (200, "paused", "paused") == (status, paused["state"], "paused")
+    assert "local" == paused["pausedBy"]
+    assert "its connection, which local has paused" == waiting["waitingFor"]
+    assert {} == before
+    assert resumed["state"] in ("closed", "open")
+    assert "succeeded" == done["state"]
+
+
+async def test_a_connection_tells_how_it_fares(http: ClientSession) -> None:
+    """Open while nothing is wrong, else paused, by whom and since when."""
+    before = await connection(http)
+    await turned(http, "pause")
+    after = await connection(http)
+
+    assert ("open", None) == (before["state"], before["pausedBy"])
+    assert ("paused", True) == (after["state"], after["pausedAt"].endswith("Z"))
+
+
+async def test_a_connection_is_tested(http: ClientSession, vendor: TrifactaSimulator) -> None:
+    """Whether the vendor lets relay in is told, and nothing is changed there."""
+    _, well = await turned(http, "test")
+    vendor.faults.add(Fault(on="library", harm="denied", times=None))
+    status, bad = await turned(http, "test")
+
+    assert (True, True) == (well["well"], "lets relay in" in well["told"])
+    assert (200, False) == (status, bad["well"])
+    assert "the vendor refuses the credentials" in bad["told"]
+    assert [] == vendor.truth()
+
+
+async def test_an_unknown_connection_is_not_found(http: ClientSession) -> None:
+    """Whatever is to be done to it."""
+    for act in ("pause", "resume", "test"):
+        status, problem = await turned(http, act, "nowhere")
+
+        assert (404, "unknown_connection") == (status, problem["code"])
+
+
+async def test_a_pause_outlives_the_process(tmp_path: Path, vendor: TrifactaSimulator) -> None:
+    """Nobody is asked anything after a restart in the midst of a vendor's maintenance."""
+    given = settings(tmp_path, vendor, http={"port": free_port()})
+    async with running(tmp_path, given) as relay, ClientSession(relay.server.url) as http:
+        await turned(http, "pause")
+    async with running(tmp_path, given) as relay, ClientSession(relay.server.url) as http:
+        _, job = await post(http, RUN)
+        _, waiting = await get(http, f"/v1/jobs/{job['jobId']}")
+
+        assert "its connection, which local has paused" == waiting["waitingFor"]
