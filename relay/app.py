@@ -205,7 +205,7 @@ class Relay:
         self.broker = self._broker(settings.amqp) if settings.amqp else None
         publisher = self.broker.publisher if self.broker else None
         self.announce = Announce(store, publisher, self.sender, time.time, self.metrics, self.subscriptions)
-        self.work_loop.does(self.work.act)
+        self.work_loop.does(self.work.act, self.work.go_on)
         self.receive_loop.does(self.receive.act)
         self.announce_loop.does(self.announce.act)
 

@@ -34,8 +34,8 @@ class NewJob:
 
     `fingerprint` is the digest of the request's content: the same request id with another one is a conflict.
     The first act is due after `delay`, the deadline is `timeout` later. With `hold` (seconds) the job comes back
-    leased to the caller, who acts at once. `reply_delivery` makes the delivery to a repeat's `reply` where the job
-    has ended already.
+    leased to the caller, who acts at once; then it is recorded as `start` has it, if there is one. `reply_delivery`
+    makes the delivery to a repeat's `reply` where the job has ended already.
     """
 
     job: Job
@@ -46,8 +46,17 @@ class NewJob:
     reply_delivery: "ReplyDelivery"
     """Makes the delivery to a reply queue that asks for the event of a job that has already ended."""
     hold: float | None = None
+    start: "Start | None" = None
     limited: bool = False
     """Whether it takes one of its lane's places, of which there are few: then it waits for one, and is never held."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A new job once its submit has begun, and the line of its history that says so: for who submits it at once."""
+
+    job: Job
+    note: "Note | None"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,7 @@ from relay.ports import (
 )
 from relay.stages.callbacks import Callbacks
 from relay.stages.loop import Loop
-from relay.stages.record import exchange_delivery, log_context, reply_delivery
+from relay.stages.record import exchange_delivery, log_context, reply_delivery, start_of
 
 log = structlog.get_logger()
 
@@ -180,10 +180,12 @@ class Accept:
             accepted_at=now,
             waiting_for="one of the connection's places at the vendor (maxInFlight)" if limited else None,
         )
+        delay = max(0.0, (spec.not_before or 0.0) - now)
         return NewJob(
             job=job,
+            start=start_of(job, now) if operation is not None and not limited and not delay else None,
             fingerprint=_fingerprint(raw),
-            delay=max(0.0, (spec.not_before or 0.0) - now),
+            delay=delay,
             timeout=spec.timeout,
             reply=Reply(queue=asked.reply_to, correlation_id=asked.correlation_id) if asked.reply_to else None,
             reply_delivery=reply_delivery,
@@ -196,6 +198,8 @@ class Accept:
         held = False
         try:
             failpoints.hit("accept.before_store")
+            if new.start is not None:
+                failpoints.hit("work.before_start")
             outcome = await self._store.accept(replace(new, hold=self._work.hold if reserved else None))
             failpoints.hit("accept.after_store")
             if isinstance(outcome, Conflict):

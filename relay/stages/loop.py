@@ -67,6 +67,7 @@ class Loop(Generic[R]):
         self._claim = claim
         self._rows = rows
         self._act: Callable[[R], Awaitable[None]] | None = None
+        self._go_on: Callable[[R], Awaitable[None]] | None = None
         self._lane_limits = lane_limits
         self._places = places or {}
         self._taken: Counter[str] = Counter()
@@ -77,9 +78,10 @@ class Loop(Generic[R]):
         """Whether a place was wanted in vain since the last look: then a free one is worth the next."""
         self._stopping = False
 
-    def does(self, act: Callable[[R], Awaitable[None]]) -> None:
-        """Say what is done with a row; once, before the first."""
+    def does(self, act: Callable[[R], Awaitable[None]], go_on: Callable[[R], Awaitable[None]] | None = None) -> None:
+        """Say what is done with a row, and how one goes on that is handed over if not so; once, before the first."""
         self._act = act
+        self._go_on = go_on or act
 
     @property
     def active(self) -> int:
@@ -113,7 +115,8 @@ class Loop(Generic[R]):
 
     def hand(self, row: R) -> None:
         """Act on a row that is leased to this process and whose place is reserved."""
-        self._start(self._turn(row), row)
+        assert self._go_on is not None
+        self._start(self._turn(row, self._go_on), row)
 
     def wake(self) -> None:
         """Something became due: look now."""
@@ -186,14 +189,14 @@ class Loop(Generic[R]):
 
     async def _claimed_turn(self, row: R) -> None:
         """Where one was waiting there may be more: its lane may be on its way open, a few rows at a time."""
-        await self._turn(row)
+        assert self._act is not None
+        await self._turn(row, self._act)
         self._wake.set()
 
-    async def _turn(self, row: R) -> None:
-        assert self._act is not None
+    async def _turn(self, row: R, act: Callable[[R], Awaitable[None]]) -> None:
         try:
             async with asyncio.timeout(self.capacity.lease):
-                await self._act(row)
+                await act(row)
         except StoreUnavailable as error:
             # The lease lapses and the row comes again: nothing that matters lived only here.
             log.warning("store.unavailable", stage=self.stage, row=row.id, error=str(error))

@@ -33,6 +33,7 @@ from relay.ports import (
     Recorded,
     Reply,
     Stale,
+    Start,
     Store,
     StoredCallback,
 )
@@ -61,6 +62,19 @@ def rules_of(account: Account | None, job: Job) -> Rules:
         resubmits=account.connection.on_unknown_submit == "resubmit",
         not_found_grace=operation.not_found_grace,
     )
+
+
+def start_of(job: Job, now: float) -> Start:
+    """A job that is submitted as soon as it is accepted: both are one record."""
+    step = lifecycle.advance(job, facts.SubmitStarted(), Rules(), now, "response")
+    return Start(job=step.job, note=note_of(step, now))
+
+
+def note_of(step: Step, now: float) -> Note | None:
+    """The step's line in the job's history."""
+    if step.what is None:
+        return None
+    return Note(at=now, what=step.what, state=step.job.state.value, detail=step.detail)
 
 
 def reply_delivery(job_id: str, reply: Reply) -> NewDelivery:
@@ -154,12 +168,6 @@ class Recorder:
         rules = rules_of(self._accounts.get(job.spec.connection), job)
         return lifecycle.advance(job, fact, rules, self._clock(), via)
 
-    def note(self, step: Step) -> Note | None:
-        """The step's line in the job's history."""
-        if step.what is None:
-            return None
-        return Note(at=self._clock(), what=step.what, state=step.job.state.value, detail=step.detail)
-
     async def _commit(
         self,
         job: Job,
@@ -176,7 +184,7 @@ class Recorder:
             ending = replace(ending, hold=self._announce.hold)
         change = JobMoved(
             job=step.job,
-            note=self.note(step),
+            note=note_of(step, self._clock()),
             delay=step.delay,
             hold=None if ended else hold,
             consumes=consumes,

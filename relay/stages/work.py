@@ -78,6 +78,16 @@ class Work:
         else:
             await self._converse(job, act, account, operation)
 
+    async def go_on(self, job: Job) -> None:
+        """Submit a job whose start was recorded with its acceptance; do what is to be done with any other."""
+        account = self._accounts.get(job.spec.connection)
+        operation = account.operation_of(job) if account is not None else None
+        if job.state is State.SUBMITTING and account is not None and operation is not None:
+            failpoints.hit("work.after_start")
+            await self._ask(job, Submit(), account, operation)
+        else:
+            await self.act(job)
+
     # --- with the vendor ---
 
     async def _converse(self, job: Job, act: Asking, account: Account, operation: Operation) -> None:
@@ -88,6 +98,9 @@ class Work:
             if begun is None:
                 return
             job = begun
+        await self._ask(job, act, account, operation)
+
+    async def _ask(self, job: Job, act: Asking, account: Account, operation: Operation) -> None:
         fact = await self._fact(job, act, account, operation)
         failpoints.hit("work.before_record")
         if isinstance(act, Cancel):

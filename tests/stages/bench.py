@@ -141,7 +141,7 @@ class Bench:
             store, self.vendors, self.accounts, self.callbacks, recorder, clock, self.metrics, self.receive_loop
         )
         self.announce = Announce(store, plan.publisher, self.sender, clock, self.metrics)
-        self.work_loop.does(self.work.act)
+        self.work_loop.does(self.work.act, self.work.go_on)
         self.receive_loop.does(self.receive.act)
         self.announce_loop.does(self.announce.act)
 

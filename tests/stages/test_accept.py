@@ -480,6 +480,37 @@ async def test_a_job_with_room_is_acted_on_at_once(furnish: Furnish) -> None:
         assert 0 == bench.work_loop.active
 
 
+async def test_a_start_that_nobody_goes_on_with_is_in_doubt(furnish: Furnish) -> None:
+    """A job handed over has its submit begun: who finds it after a crash asks the vendor before anything is sent."""
+    async with furnish(room=1) as bench:
+
+        async def die(_: Job) -> None: ...
+
+        bench.work_loop.does(die)
+        job = await bench.job(RUN)
+        await bench.work_loop.drain()
+        assert State.SUBMITTING is (await bench.now(job)).state
+
+        await bench.work.act(await bench.now(job))
+
+        assert State.UNCERTAIN is (await bench.now(job)).state
+
+
+async def test_a_cancel_is_handed_over_unsent(furnish: Furnish) -> None:
+    """Canceling a relay job needs no submit of its own, so none is begun."""
+    seen: list[State] = []
+    async with furnish(room=1) as bench:
+
+        async def note(job: Job) -> None:
+            seen.append(job.state)
+
+        bench.work_loop.does(note)
+        await bench.job({"operation": "cancel", "target": {"jobId": "job_nobody"}})
+        await bench.work_loop.drain()
+
+        assert [State.ACCEPTED] == seen
+
+
 async def test_a_refused_one_gives_its_place_back(furnish: Furnish) -> None:
     """A place that was reserved for a request that turns out a repeat or a conflict is free again."""
     async with furnish(room=1) as bench:

@@ -127,8 +127,11 @@ class Changes:
         news: Sequence[NewJob] = [write.value for write in writes]
         winners = [(fresh[new.job.id][0], new) for new in news if new.job.id in fresh]
         if winners:
+            started = {key: new.start for key, new in winners if new.start is not None and fresh[new.job.id][1]}
+            jobs = {key: started[key].job if key in started else new.job for key, new in winners}
             yield Run("keep_specs", {"rows": dumps([self._spec(key, new) for key, new in winners])})
-            yield Run("keep_pictures", {"rows": dumps([(key, rows.picture(new.job)) for key, new in winners])})
+            yield Run("keep_pictures", {"rows": dumps([(key, rows.picture(job)) for key, job in jobs.items()])})
+            yield from _write_history((key, start.note) for key, start in started.items())
         replies = [(key, rows.reply(new.reply)) for key, new in winners if new.reply is not None]
         if replies:
             yield Run("note_replies", {"rows": dumps(replies)})
@@ -358,7 +361,8 @@ def _redeliver(ask: Redeliver) -> Write:
 
 
 def _accepted(new: NewJob, leased: int, deadline: float) -> Accepted:
-    return Accepted(job=replace(new.job, deadline_at=deadline), held=bool(leased))
+    job = new.start.job if leased and new.start is not None else new.job
+    return Accepted(job=replace(job, deadline_at=deadline), held=bool(leased))
 
 
 def _moved(change: JobMoved, deadline: float, held: tuple[Delivery, ...], woken: bool) -> Recorded:

@@ -3,15 +3,17 @@
 -- stands for one query for each of the tables whose rows fall due; `{where}` for the conditions of a listing.
 
 -- name: accept_jobs
--- New jobs; those whose request id is taken are left out.
+-- New jobs; those whose request id is taken are left out. What is leased at once may be further already: `started`.
 WITH asked AS MATERIALIZED (
     SELECT jsonb_object_agg(r.value ->> 'id', r.value) AS by_id FROM jsonb_array_elements(:rows) AS r
 ), card AS (
     INSERT INTO job_card (id, request_id, state, connection, vendor, operation, correlation_id, accepted_at)
-    SELECT r.value ->> 'id', r.value ->> 'request_id', r.value ->> 'state', r.value ->> 'connection',
-           r.value ->> 'vendor', r.value ->> 'operation', r.value ->> 'correlation_id',
+    SELECT r.value ->> 'id', r.value ->> 'request_id',
+           coalesce(CASE WHEN l.lane IS NULL THEN r.value ->> 'started' END, r.value ->> 'state'),
+           r.value ->> 'connection', r.value ->> 'vendor', r.value ->> 'operation', r.value ->> 'correlation_id',
            (r.value ->> 'accepted_at')::double precision
     FROM jsonb_array_elements(:rows) AS r
+    LEFT JOIN lane AS l ON l.stage = 'work' AND l.lane = r.value ->> 'lane' AND l.slots IS NOT NULL
     ON CONFLICT DO NOTHING
     RETURNING id, key
 ), fresh AS MATERIALIZED (

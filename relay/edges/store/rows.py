@@ -65,16 +65,18 @@ def unseal(sealed: str, vault: Vault) -> Any:
 def new_job(new: NewJob) -> str:
     """The row of the job table."""
     spec = new.job.spec
+    hold = new.hold if new.delay <= 0 and not new.limited else None
     return dumps(
         {
             "id": new.job.id,
             "request_id": spec.request_id,
             "version": new.job.version,
             "state": new.job.state,
+            "started": new.start.job.state if new.start is not None and hold is not None else None,
             "lane": new.job.lane,
             "delay": max(new.delay, 0.0),
             "timeout": new.timeout,
-            "hold": new.hold if new.delay <= 0 and not new.limited else None,
+            "hold": hold,
             "limited": new.limited,
             "connection": spec.connection,
             "vendor": spec.vendor,

@@ -3,10 +3,11 @@
 -- stands for one query for each of the tables whose rows fall due; `{where}` for the conditions of a listing.
 
 -- name: accept_jobs
--- New jobs; those whose request id is taken are left out.
+-- New jobs; those whose request id is taken are left out. What is leased at once may be further already: `started`.
 INSERT INTO job (id, request_id, version, state, lane, due, leased, deadline, limited, waits_from,
                  connection, vendor, operation, correlation_id, accepted_at)
-SELECT r.value ->> 'id', r.value ->> 'request_id', r.value ->> 'version', r.value ->> 'state', r.value ->> 'lane',
+SELECT r.value ->> 'id', r.value ->> 'request_id', r.value ->> 'version',
+       coalesce(iif(l.lane IS NULL, r.value ->> 'started', NULL), r.value ->> 'state'), r.value ->> 'lane',
        :now + CASE WHEN r.value ->> 'limited' THEN (r.value ->> 'delay') + (r.value ->> 'timeout')
                    WHEN r.value ->> 'hold' IS NOT NULL AND l.lane IS NULL THEN r.value ->> 'hold'
                    ELSE r.value ->> 'delay' END,

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from relay.core.job import JobSpec, State, Target
-from relay.ports import Accepted, Conflict, Repeat, Reply, Store
+from relay.ports import Accepted, Conflict, NewJob, Note, Repeat, Reply, Start, Store
 from tests.edges.store.conftest import Engine
 from tests.edges.store.making import accepted, all_deliveries, claim, delivery, ended, fails, moved, new, record
 
@@ -102,6 +102,35 @@ async def test_a_held_job_is_leased_to_who_accepted_it(engine: Engine, store: St
     assert (outcome.held, meanwhile.jobs) == (True, ())
     (lapsed,) = (await claim(store)).jobs
     assert lapsed.lapses == 1
+
+
+async def test_a_held_job_is_recorded_as_started(store: Store) -> None:
+    """Acceptance and the start of the submit are one record, so that a restart knows of both or of neither."""
+    outcome = await store.accept(started(new(hold=5.0)))
+    assert isinstance(outcome, Accepted)
+    recorded = await store.job(outcome.job.id)
+
+    assert recorded == outcome.job
+    assert (State.SUBMITTING, 1) == (outcome.job.state, outcome.job.attempt)
+    assert ["job.submitting"] == [note.what for note in await store.history(outcome.job.id)]
+
+
+async def test_a_job_that_is_not_held_has_not_started(store: Store) -> None:
+    """In a closed lane nothing is submitted at once, so nothing of it is recorded."""
+    await record(store, moved(await accepted(store), lane=fails("acme", threshold=1)))
+    outcome = await store.accept(started(new(hold=5.0)))
+    assert isinstance(outcome, Accepted)
+    recorded = await store.job(outcome.job.id)
+
+    assert recorded == outcome.job
+    assert (State.ACCEPTED, 0) == (outcome.job.state, outcome.job.attempt)
+    assert not await store.history(outcome.job.id)
+
+
+def started(request: NewJob) -> NewJob:
+    """The request with its submit begun."""
+    job = replace(request.job, state=State.SUBMITTING, attempt=1)
+    return replace(request, start=Start(job=job, note=Note(at=1000.0, what="job.submitting", state="submitting")))
 
 
 async def test_a_job_that_is_not_due_is_not_held(store: Store) -> None:
