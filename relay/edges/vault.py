@@ -46,6 +46,9 @@ class Vault:
     def __repr__(self) -> str:
         return f"<Vault of {len(self._keys)} keys>"
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     def seal(self, plain: bytes) -> bytes:
         """The value under the first key, by AES-GCM: ASCII, another one each time."""
         nonce = os.urandom(NONCE)
@@ -65,6 +68,11 @@ class Vault:
     def current(self, sealed: bytes) -> bool:
         """Whether the first key alone opens it: then no other key is needed for it."""
         return _opened(self._ciphers[0], sealed) is not None
+
+    def place(self, sealed: bytes) -> int | None:
+        """The place in the ring, from 1, of the key that opens it; None if none does."""
+        opening = (place for place, cipher in enumerate(self._ciphers, 1) if _opened(cipher, sealed) is not None)
+        return next(opening, None)
 
     def derive(self, label: bytes, message: str) -> list[bytes]:
         """HMAC-SHA256 of the message under each key's own subkey for that label, the first key's first.
