@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from relay import __version__
-from relay.cli import check, connections, dead_letters, deliveries, jobs, schema, serve, simulate, tokens, topology
+from relay.cli import (
+    check,
+    connections,
+    dead_letters,
+    deliveries,
+    jobs,
+    schema,
+    serve,
+    simulate,
+    subscriptions,
+    tokens,
+    topology,
+)
 from relay.cli import submit as submitting
 from relay.cli import vendors as kinds
 from relay.cli.client import Failed
@@ -28,6 +40,7 @@ app.command()(check.check)
 app.command()(submitting.submit)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(connections.app, name="connections")
 app.add_typer(kinds.app, name="vendors")
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -1,6 +1,7 @@
 """`relay deliveries`: who was told, and who could not be."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 import typer
 
@@ -10,38 +11,34 @@ from relay.cli.client import HOME, AsJson, Client, Limit, Row, Server, Token
 app = typer.Typer(help="Who was told how jobs ended.", no_args_is_help=True, rich_markup_mode=None)
 
 Named = Annotated[str, typer.Argument(metavar="DELIVERY", help="The delivery's id.")]
+Undelivered = Annotated[bool, typer.Option("--undelivered", help="Every state but delivered.")]
+Job = Annotated[str | None, typer.Option(help="A job's id.")]
+Subscription = Annotated[str | None, typer.Option(help="A subscription's id.")]
+Target = Annotated[str | None, typer.Option(help="A URL's host, or a queue's name.")]
+Event = Annotated[str | None, typer.Option(help="onJobSuccess or onJobFailure.")]
+Since = Annotated[str | None, typer.Option(help="A time, or how long ago: 2h, 30m, 7d.")]
+Until = Annotated[str | None, typer.Option(help="A time, or how long ago.")]
 
 
 @app.command("list")
 def index(
     state: str | None = None,
-    undelivered: Annotated[bool, typer.Option("--undelivered", help="Every state but delivered.")] = False,
-    job: Annotated[str | None, typer.Option(help="A job's id.")] = None,
-    target: Annotated[str | None, typer.Option(help="A URL's host, or a queue's name.")] = None,
-    event: Annotated[str | None, typer.Option(help="onJobSuccess or onJobFailure.")] = None,
+    undelivered: Undelivered = False,
+    job: Job = None,
+    subscription: Subscription = None,
+    target: Target = None,
+    event: Event = None,
     connection: str | None = None,
-    since: Annotated[str | None, typer.Option(help="A time, or how long ago: 2h, 30m, 7d.")] = None,
-    until: Annotated[str | None, typer.Option(help="A time, or how long ago.")] = None,
+    since: Since = None,
+    until: Until = None,
     limit: Limit = 50,
     as_json: AsJson = False,
     server: Server = HOME,
     token: Token = None,
 ) -> None:
     """List deliveries, newest first."""
-    found = list(
-        Client(server, token).rows(
-            "/v1/deliveries",
-            limit,
-            state=state,
-            undelivered="true" if undelivered else None,
-            jobId=job,
-            target=target,
-            event=event,
-            connection=connection,
-            since=output.moment(since, "--since"),
-            until=output.moment(until, "--until"),
-        )
-    )
+    chosen = _chosen(state, undelivered, job, subscription, target, event, connection, since, until)
+    found = list(Client(server, token).rows("/v1/deliveries", limit, **chosen))
     if as_json:
         output.print_json(found)
         return
@@ -70,6 +67,8 @@ def show(
             ("target", f"{found['kind']} {output.target(found)}"),
             ("state", found["state"]),
             ("reason", found["reason"]),
+            ("waiting for", found["waitingFor"]),
+            ("subscription", found["subscription"]),
             ("created", f"{found['createdAt']} ({output.ago(found['createdAt'])})"),
             ("next attempt", output.due(found["nextAttemptAt"])),
             ("finished", found["finishedAt"] and f"{found['finishedAt']} ({output.ago(found['finishedAt'])})"),
@@ -83,13 +82,67 @@ def show(
 
 
 @app.command()
-def redeliver(delivery: Named, as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
-    """Send an ended delivery again: the same event id and bytes."""
-    found = Client(server, token).post(f"/v1/deliveries/{delivery}/redeliver")
+def redeliver(
+    delivery: Annotated[str | None, typer.Argument(metavar="DELIVERY", help="One by its id; else filter.")] = None,
+    state: str | None = None,
+    undelivered: Undelivered = False,
+    job: Job = None,
+    subscription: Subscription = None,
+    target: Target = None,
+    event: Event = None,
+    connection: str | None = None,
+    since: Since = None,
+    until: Until = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be sent.")] = False,
+    as_json: AsJson = False,
+    server: Server = HOME,
+    token: Token = None,
+) -> None:
+    """Send an ended delivery again, or all that a filter chooses: the same event ids and bytes.
+
+    Each target gets them at its own pace. Those that arrived are meant only with `--state delivered`.
+    """
+    chosen = _chosen(state, undelivered, job, subscription, target, event, connection, since, until)
+    if (delivery is None) == (not chosen) or (delivery is not None and dry_run):
+        raise typer.BadParameter("name one DELIVERY, or filter: --undelivered for all, --dry-run to look first")
+    client = Client(server, token)
+    if delivery is not None:
+        found = client.post(f"/v1/deliveries/{delivery}/redeliver")
+        told = f"{found['id']} {found['state']}"
+    else:
+        found = client.post("/v1/deliveries/redeliver", json.dumps({"filter": chosen, "dryRun": dry_run}).encode())
+        told = f"{found['count']} would be sent again" if dry_run else f"{found['count']} are sent again"
+        told = "\n".join([told, *found["first"], *(["…"] if found["count"] > len(found["first"]) else [])])
     if as_json:
         output.print_json(found)
     else:
-        typer.echo(f"{found['id']} {found['state']}")
+        typer.echo(told)
+
+
+def _chosen(
+    state: str | None,
+    undelivered: bool,
+    job: str | None,
+    subscription: str | None,
+    target: str | None,
+    event: str | None,
+    connection: str | None,
+    since: str | None,
+    until: str | None,
+) -> dict[str, Any]:
+    """The filter as relay takes it."""
+    given = {
+        "state": state,
+        "undelivered": "true" if undelivered else None,
+        "jobId": job,
+        "subscription": subscription,
+        "target": target,
+        "event": event,
+        "connection": connection,
+        "since": output.moment(since, "--since"),
+        "until": output.moment(until, "--until"),
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _line(row: Row) -> tuple[str | None, ...]:
@@ -102,7 +155,7 @@ def _line(row: Row) -> tuple[str | None, ...]:
         str(row["attemptCount"]),
         output.ago(row["createdAt"]),
         output.due(row["nextAttemptAt"]),
-        row["reason"],
+        row["reason"] or row["waitingFor"],
     )
 
 

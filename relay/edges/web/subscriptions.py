@@ -169,7 +169,7 @@ async def rotate(call: Call) -> web.Response:
     return await _answered(call, one, secret=True)
 
 
-async def test(call: Call) -> web.Response:
+async def try_out(call: Call) -> web.Response:
     """One event to this target at once, and what came of it."""
     one = await _subscription(call)
     came = await call.doors.trial(one)
@@ -361,7 +361,7 @@ ROUTES = (
     Route(
         method="POST",
         path=f"{_ONE}/test",
-        handle=test,
+        handle=try_out,
         summary="Send a test event (`subscription.test`) to it at once, once, and tell what came of it.",
         scopes=OPERATE,
         answers={200: TrialView},

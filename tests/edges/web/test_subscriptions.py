@@ -28,7 +28,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 async def asked(http: ClientSession, verb: str, path: str, **body: Any) -> tuple[int, Any]:
     """The status and the JSON of an answer."""
-    async with http.request(verb, path, **({"json": body} if body else {})) as answer:
+    async with http.request(verb, path, json=body or None) as answer:
         return answer.status, await answer.json(content_type=None) if answer.status != 204 else None
 
 
