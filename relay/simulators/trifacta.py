@@ -19,7 +19,10 @@ makes of it can be seen without touching the server:
     9018        made, but the answer has no end
     9019        503 with Retry-After, once
 
-Requests are known to faults as `submit`, `poll`, `jobs`, `status`, `cancel` and `library`; their subject is the recipe.
+    9010        429, once, telling only when the minute ends
+
+Requests are known to faults as `submit`, `poll`, `jobs`, `status`, `cancel`, `library` and `token`; their subject is
+the recipe. With `refresh_token` set there is a token service at `/oauth/token`, whose refresh tokens serve once.
 """
 
 import asyncio
@@ -73,6 +76,7 @@ FATES: Mapping[str, Fate] = {
 }
 
 FAULTS: Sequence[Fault] = (
+    Fault(on="submit", subject="9010", harm="busy", each_job=True),
     Fault(on="submit", subject="9011", harm="slow", each_job=True),
     Fault(on="submit", subject="9012", harm="busy", each_job=True, retry_after=1),
     Fault(on="submit", subject="9013", harm="lost", each_job=True),
@@ -104,6 +108,7 @@ ERRORS: Mapping[int, str] = {
 }
 """The vendor's names for errors, by status."""
 
+TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 
@@ -138,9 +143,10 @@ class JobGroup:
 class TrifactaSimulator(VendorServer):
     """Trifacta's API as far as relay uses it.
 
-    `duration`: seconds that a job takes. `token`: the one that is let in; None for any. `fates`: of recipes, over
-    the well-known ones. `webhook_retries`: seconds between the attempts at a webhook that is not answered with 2xx.
-    `lateness`: seconds from the end of a job to its late webhook.
+    `duration`: seconds that a job takes. `token`: the one that is let in; None for any. `refresh_token`: where a chain
+    of rotating tokens begins, whose access tokens live for `token_life` seconds; then no others are let in. `fates`: of
+    recipes, over the well-known ones. `webhook_retries`: seconds between the attempts at a webhook that is not answered
+    with 2xx. `lateness`: seconds from the end of a job to its late webhook.
     """
 
     vendor = "trifacta"
@@ -155,6 +161,8 @@ class TrifactaSimulator(VendorServer):
         fates: Mapping[str, Fate] | None = None,
         duration: float = 1.0,
         token: str | None = None,
+        refresh_token: str | None = None,
+        token_life: float = 300.0,
         webhook_retries: Sequence[float] = (0.5, 2.0, 5.0),
         lateness: float = 2.0,
     ) -> None:
@@ -162,6 +170,10 @@ class TrifactaSimulator(VendorServer):
         self.fates = {**FATES, **(fates or {})}
         self.duration = duration
         self.token = token
+        self.refresh_token = refresh_token
+        self.token_life = token_life
+        self.refreshes = 0
+        self._access_tokens: dict[str, float] = {}
         self.webhook_retries = tuple(webhook_retries)
         self.lateness = lateness
         self.job_groups: dict[str, JobGroup] = {}
@@ -192,16 +204,24 @@ class TrifactaSimulator(VendorServer):
             web.get("/v4/jobGroups/{id}/status", self._status),
             web.post("/v4/jobGroups/{id}/cancel", self._cancel),
             web.get("/v4/jobLibrary", self._library),
+            web.post(TOKEN_PATH, self._exchange),
         ]
 
     def failure(self, status: int, message: str) -> Reply:
         """`{"exception": {"name", "message", "details"}}`."""
         name = ERRORS.get(status, "InternalServerError")
-        return self._reply(status, {"exception": {"name": name, "message": message, "details": None}})
+        reply = self._reply(status, {"exception": {"name": name, "message": message, "details": None}})
+        return Reply(status, reply.body, {**reply.headers, **_quota()}) if status == 429 else reply
 
     def stranger(self, request: web.Request) -> Reply | None:
-        """Anybody with a bearer token or a name and password; with `token` set only who shows that."""
+        """Anybody with a bearer token or a name and password; with `token` set only who shows that, with
+        `refresh_token` who shows one that was given out here."""
+        if request.path == TOKEN_PATH:
+            return None
         shown = request.headers.get("Authorization", "")
+        if self.refresh_token is not None:
+            known = self._access_tokens.get(shown.removeprefix("Bearer "), 0.0) > _now()
+            return None if known else self.failure(401, "invalid or expired credentials")
         known = shown == f"Bearer {self.token}" if self.token else shown.startswith(("Bearer ", "Basic "))
         return None if known else self.failure(401, "invalid or expired credentials")
 
@@ -222,6 +242,29 @@ class TrifactaSimulator(VendorServer):
 
     def _reply(self, status: int, body: JsonValue = None) -> Reply:
         return Reply(status, body, {"x-trifacta-request-id": uuid.uuid4().hex})
+
+    # --- tokens ---
+
+    def forget_access_tokens(self) -> None:
+        """Let none in who does not come with a new one."""
+        self._access_tokens.clear()
+
+    async def _exchange(self, request: web.Request) -> web.StreamResponse:
+        """Trade a refresh token for a pair; it serves once."""
+        form = await request.post()
+
+        async def do() -> Reply:
+            if form.get("grant_type") != "refresh_token" or not form.get("client_id"):
+                return Reply(400, {"error": "invalid_request"})
+            if self.refresh_token is None or form.get("refresh_token") != self.refresh_token:
+                return Reply(400, {"error": "invalid_grant", "error_description": "the refresh token was used before"})
+            self.refreshes += 1
+            self.refresh_token, access = f"refresh-{uuid.uuid4().hex}", f"access-{uuid.uuid4().hex}"
+            self._access_tokens[access] = _now() + self.token_life
+            pair = {"access_token": access, "refresh_token": self.refresh_token}
+            return Reply(200, {**pair, "expires_in": self.token_life, "token_type": "Bearer"})
+
+        return await self.answer(request, "token", do)
 
     # --- submit ---
 
@@ -399,6 +442,12 @@ def filled(template: JsonValue, id: int, status: str) -> bytes:
         return b""
     text = template if isinstance(template, str) else json.dumps(template)
     return text.replace("$jobId", str(id)).replace("$jobStatus", status).encode()
+
+
+def _quota() -> dict[str, str]:
+    """What the vendor tells whom it has just refused one request too many."""
+    reset = str(round((time.time() + 1.0) * 1000))
+    return {"x-rate-limit-user-limit": "30", "x-rate-limit-user-remaining": "0", "x-rate-limit-user-reset": reset}
 
 
 def _now() -> float:

@@ -201,12 +201,15 @@ class _Line:
             return await self._exchange(request, self._url(request))
         credentials = await self._authenticated(None)
         response = await self._exchange(request, self._url(request, credentials), credentials)
-        if not self._link.vendor.unauthorized(response):
-            return response
-        renewed = await self._authenticated(credentials)
-        if renewed == credentials:
-            return response
-        return await self._exchange(request, self._url(request, renewed), renewed)
+        # The first to come may be what another relay has kept, refused since like our own.
+        for _ in range(2 if self._remembers(self._link.connection) else 1):
+            if not self._link.vendor.unauthorized(response):
+                break
+            refused, credentials = credentials, await self._authenticated(credentials)
+            if credentials == refused:
+                break
+            response = await self._exchange(request, self._url(request, credentials), credentials)
+        return response
 
     async def _from_elsewhere(self, request: Request) -> Response:
         if self._fetch is None:
