@@ -118,12 +118,20 @@ async def _asked(room: "Room", url: str, patience: float) -> "AsyncIterator[Seen
 
     try:
         # First, so that no other run of the same can be taken for it.
-        if await _will_lose(url) and (lost := await lose_an_answer(room, connection, talk, patience)) is not None:
-            yield lost
+        if _finds(room) and await _will_lose(url):
+            lost = await lose_an_answer(room, connection, talk, patience)
+            if lost is not None:
+                yield lost
         async for seen in ask_everything(room, connection, talk, patience):
             yield seen
     finally:
         await driver.close()
+
+
+def _finds(room: "Room") -> bool:
+    """Whether a run without an answer can be found: else no answer must be lost, for it would be that of a real run."""
+    run = room.vendor.operations.get("run")
+    return run is not None and run.find is not None
 
 
 async def _will_lose(url: str) -> bool:

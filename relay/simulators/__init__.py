@@ -10,8 +10,11 @@ They keep everything in memory and know nothing of relay's own parts but the cor
 
 from collections.abc import Mapping
 
+from relay.simulators.datameer import DatameerSimulator
 from relay.simulators.server import VendorServer
 from relay.simulators.trifacta import TrifactaSimulator
 
-SIMULATORS: Mapping[str, type[VendorServer]] = {server.vendor: server for server in (TrifactaSimulator,)}
+SIMULATORS: Mapping[str, type[VendorServer]] = {
+    server.vendor: server for server in (DatameerSimulator, TrifactaSimulator)
+}
 """Every stand-in server, by its vendor's name."""

@@ -251,7 +251,7 @@ def read_list(response: Response, attempt: int, secrets: Iterable[str] = ()) -> 
 def read_deleted(response: Response, attempt: int, secrets: Iterable[str] = ()) -> Fact:
     """What became of data that was to be removed. On a repeat their absence is what was asked for."""
     told = read_refusal(response, attempt, secrets, missing=ErrorCode.UNKNOWN_JOB)
-    text = response.body.decode(errors="replace").strip()
+    text = response.body.decode(errors="replace").strip('" \r\n')
     if told is None and text.startswith("<"):
         return unclear(response, attempt, "Datameer's answer tells nothing: it is a page, not an answer of its API")
     if told is None and _NOTHING_THERE.search(text):
