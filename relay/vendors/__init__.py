@@ -14,9 +14,11 @@ from collections.abc import Mapping
 
 from relay.core.room import Room
 from relay.core.vendor import Vendor
-from relay.vendors import datameer, tailer, trifacta
+from relay.vendors import datameer, sqlflow, tailer, trifacta
 
-VENDORS: Mapping[str, Vendor] = {vendor.name: vendor for vendor in (datameer.VENDOR, tailer.VENDOR, trifacta.VENDOR)}
+VENDORS: Mapping[str, Vendor] = {
+    vendor.name: vendor for vendor in (datameer.VENDOR, sqlflow.VENDOR, tailer.VENDOR, trifacta.VENDOR)
+}
 """Every vendor that relay has code for, by name."""
 
 
