@@ -129,6 +129,10 @@ class _Scene:
     now: float
     via: CompletedBy
 
+    def of(self, job: Job, via: CompletedBy | None = None) -> "_Scene":
+        """The same, of the job as it is known by now."""
+        return _Scene(job, self.rules, self.now, via or self.via)
+
 
 def advance(job: Job, fact: Fact, rules: Rules, now: float, via: CompletedBy) -> Step:
     """What the fact makes of the job. `now` is wall-clock, for display; `via` says how the fact came."""
@@ -144,7 +148,7 @@ def _submit_started(scene: _Scene, fact: facts.SubmitStarted) -> Step:
     if scene.job.state is not State.ACCEPTED:
         return _ignored(scene, fact)
     attempt = scene.job.attempt + 1
-    job = replace(scene.job, state=State.SUBMITTING, attempt=attempt, waiting_for=None)
+    job = scene.job.but(state=State.SUBMITTING, attempt=attempt, waiting_for=None)
     return Step(job=job, delay=None, what="job.submitting", detail={"attempt": attempt})
 
 
@@ -162,13 +166,12 @@ def _found(scene: _Scene, fact: facts.Found) -> Step:
 
 
 def _answered(scene: _Scene, fact: facts.Answered) -> Step:
-    known = replace(
-        scene.job,
+    known = scene.job.but(
         vendor_job_id=fact.vendor_job_id or scene.job.vendor_job_id,
         vendor_status=fact.status or scene.job.vendor_status,
         vendor_state=fact.state,
     )
-    return _ended(replace(scene, job=known), State.SUCCEEDED, result=fact.result)
+    return _ended(scene.of(known), State.SUCCEEDED, result=fact.result)
 
 
 def _refused(scene: _Scene, fact: facts.Refused) -> Step:
@@ -191,7 +194,7 @@ def _unanswered(scene: _Scene, fact: facts.Unanswered) -> Step:
         return _back_to_accepted(scene, fact.error, None)
     if scene.rules.finds:
         waiting = f"whether the vendor took the submit: {fact.error.message}"
-        job = replace(scene.job, state=State.UNCERTAIN, memo=fact.memo, sightings=0, troubles=0, waiting_for=waiting)
+        job = scene.job.but(state=State.UNCERTAIN, memo=fact.memo, sightings=0, troubles=0, waiting_for=waiting)
         return Step(job=job, delay=SETTLE, what="job.uncertain", detail=_said(fact.error))
     return _undecidable(scene, fact.error)
 
@@ -201,7 +204,7 @@ def _postponed(scene: _Scene, fact: facts.Postponed) -> Step:
         # A paused connection must not keep an overdue job alive: not now is as good as no answer.
         return _expired(scene, "failed", fact.reason) if scene.job.looked else _after_last_look(scene, fact.reason)
     state = State.ACCEPTED if scene.job.state is State.SUBMITTING else scene.job.state
-    job = replace(scene.job, state=state, waiting_for=fact.reason)
+    job = scene.job.but(state=state, waiting_for=fact.reason)
     news = fact.reason != scene.job.waiting_for
     return Step(job=job, delay=fact.delay, what="job.postponed" if news else None, detail={"reason": fact.reason})
 
@@ -218,7 +221,7 @@ def _not_found(scene: _Scene, fact: facts.NotFound) -> Step:
     if seen >= SIGHTINGS_ALLOWED:
         return _vanished(scene, fact)
     # A nudge outlasts it: where only callbacks bring a look, the vendor may know the job a moment later.
-    job = replace(scene.job, sightings=seen, polls=scene.job.polls + 1, troubles=0, waiting_for=fact.message)
+    job = scene.job.but(sightings=seen, polls=scene.job.polls + 1, troubles=0, waiting_for=fact.message)
     return Step(job=job, delay=backoff(seen or 1, base=SETTLE), what="job.not_found", detail={"message": fact.message})
 
 
@@ -227,8 +230,7 @@ def _still_running(scene: _Scene, fact: facts.StillRunning) -> Step:
         return _proven(scene, fact)
     if scene.job.intent is Intent.EXPIRE:
         return _after_last_look(scene, None)
-    job = replace(
-        _with_ref(scene.job, fact.ref),
+    job = _with_ref(scene.job, fact.ref).but(
         polls=scene.job.polls + 1,
         troubles=0,
         sightings=0,
@@ -246,26 +248,26 @@ def _still_running(scene: _Scene, fact: facts.StillRunning) -> Step:
 def _succeeded(scene: _Scene, fact: facts.Succeeded) -> Step:
     if _premature(scene):
         return _ignored(scene, fact)
-    known = replace(scene, job=_with_ref(scene.job, fact.ref, fact.status))
+    known = scene.of(_with_ref(scene.job, fact.ref, fact.status))
     return _ended(known, State.SUCCEEDED, result=fact.result, warnings=fact.warnings)
 
 
 def _failed(scene: _Scene, fact: facts.Failed) -> Step:
     if _premature(scene):
         return _ignored(scene, fact)
-    known = replace(scene, job=_with_ref(scene.job, fact.ref, fact.status))
+    known = scene.of(_with_ref(scene.job, fact.ref, fact.status))
     return _ended(known, State.FAILED, error=fact.error, result=fact.result)
 
 
 def _canceled(scene: _Scene, fact: facts.Canceled) -> Step:
     if _premature(scene):
         return _ignored(scene, fact)
-    known = replace(scene, job=_with_ref(scene.job, fact.ref, fact.status))
+    known = scene.of(_with_ref(scene.job, fact.ref, fact.status))
     if known.job.looked:
         # The vendor's callback outran its answer to the cancel of an overdue job.
         return _expired(known, "confirmed", None)
     if known.job.cancel_by:
-        known = replace(known, job=replace(known.job, vendor_cancel="confirmed"))
+        known = known.of(known.job.but(vendor_cancel="confirmed"))
     by = "through relay" if known.job.cancel_by else "at the vendor"
     error = JobError(code=ErrorCode.JOB_CANCELED, message=f"the job was canceled {by}", retryable=True)
     return _ended(known, State.CANCELED, error=error, result=fact.result)
@@ -278,7 +280,7 @@ def _poll_failed(scene: _Scene, fact: facts.PollFailed) -> Step:
         return _after_last_look(scene, fact.error.message)
     troubles = scene.job.troubles + 1
     waiting = f"an answer from the vendor: {fact.error.message}"
-    job = replace(scene.job, troubles=troubles, waiting_for=waiting)
+    job = scene.job.but(troubles=troubles, waiting_for=waiting)
     own = spread(backoff(troubles), job.id, troubles)
     return Step(job=job, delay=hinted(own, fact.retry_after), what="job.poll_failed", detail=_said(fact.error))
 
@@ -288,21 +290,21 @@ def _nudged(scene: _Scene, fact: facts.Nudged) -> Step:
     if scene.job.state not in (State.UNCERTAIN, State.RUNNING):
         return _ignored(scene, fact)
     delay = 0.0 if scene.job.state is State.RUNNING else SETTLE
-    job = replace(scene.job, nudged=True)
+    job = scene.job.but(nudged=True)
     return Step(job=job, delay=delay, what="job.nudged", detail={"reason": fact.reason})
 
 
 def _cancel_asked(scene: _Scene, fact: facts.CancelAsked) -> Step:
     """A job that was never submitted is canceled at once; a running one goes on until the vendor says so."""
-    job = replace(scene.job, cancel_by=fact.by)
+    job = scene.job.but(cancel_by=fact.by)
     if job.state is State.ACCEPTED:
         unsent = _surely_unsent(scene)
         message = "canceled before it was submitted" if unsent else "canceled; an earlier submit of it may have arrived"
         error = JobError(code=ErrorCode.JOB_CANCELED, message=message, retryable=unsent)
-        return _ended(replace(scene, job=job, via="request"), State.CANCELED, error=error)
+        return _ended(scene.of(job, "request"), State.CANCELED, error=error)
     if job.state is not State.RUNNING or fact.outcome is None:
         return _ignored(scene, fact)
-    job = replace(job, intent=_stronger(job.intent), vendor_cancel=fact.outcome, nudged=True, polls=0)
+    job = job.but(intent=_stronger(job.intent), vendor_cancel=fact.outcome, nudged=True, polls=0)
     return Step(job=job, delay=0.0, what="job.cancel_asked", detail={"by": fact.by, "outcome": fact.outcome})
 
 
@@ -319,7 +321,7 @@ def _deadline_passed(scene: _Scene, fact: facts.DeadlinePassed) -> Step:
     if scene.job.state in (State.ACCEPTED, State.UNCERTAIN):
         # An uncertain one is not asked for again: the question may be the same key once more, and so a late submit.
         return _expired(scene, None, scene.job.waiting_for)
-    job = replace(scene.job, intent=Intent.EXPIRE, looked=False, waiting_for="a last answer before it expires")
+    job = scene.job.but(intent=Intent.EXPIRE, looked=False, waiting_for="a last answer before it expires")
     return Step(job=job, delay=0.0, what="job.deadline_passed", detail={})
 
 
@@ -356,8 +358,7 @@ def _ignored(scene: _Scene, fact: Fact) -> Step:
 
 
 def _now_running(scene: _Scene, ref: Ref, what: str, detail: Mapping[str, JsonValue], memo: JsonValue = None) -> Step:
-    job = replace(
-        _with_ref(scene.job, ref, ref.status),
+    job = _with_ref(scene.job, ref, ref.status).but(
         state=State.RUNNING,
         memo=memo,
         submitted_at=scene.now,
@@ -395,7 +396,7 @@ def _surely_unsent(scene: _Scene) -> bool:
 def _back_to_accepted(scene: _Scene, error: JobError, hint: float | None) -> Step:
     troubles = scene.job.troubles + 1
     waiting = f"the vendor to take it: {error.message}"
-    job = replace(scene.job, state=State.ACCEPTED, troubles=troubles, waiting_for=waiting)
+    job = scene.job.but(state=State.ACCEPTED, troubles=troubles, waiting_for=waiting)
     own = spread(backoff(troubles), job.id, troubles)
     return Step(job=job, delay=hinted(own, hint), what="job.not_sent", detail=_said(error))
 
@@ -420,7 +421,7 @@ def _vanished(scene: _Scene, fact: facts.NotFound) -> Step:
 def _after_last_look(scene: _Scene, trouble: str | None) -> Step:
     if not scene.rules.cancels:
         return _expired(scene, "unsupported", trouble)
-    job = replace(scene.job, looked=True)
+    job = scene.job.but(looked=True)
     return Step(job=job, delay=0.0, what="job.last_look", detail=_known({"trouble": trouble}))
 
 
@@ -431,8 +432,8 @@ def _expired(scene: _Scene, vendor_cancel: VendorCancel | None, trouble: str | N
         retryable=_surely_unsent(scene),
         details=_known({"waitedFor": trouble}),
     )
-    job = replace(scene.job, vendor_cancel=vendor_cancel or scene.job.vendor_cancel)
-    return _ended(replace(scene, job=job, via="deadline"), State.EXPIRED, error=error)
+    job = scene.job.but(vendor_cancel=vendor_cancel or scene.job.vendor_cancel)
+    return _ended(scene.of(job, "deadline"), State.EXPIRED, error=error)
 
 
 def _ended(
@@ -445,8 +446,7 @@ def _ended(
 ) -> Step:
     if error is not None and scene.job.vendor_cancel is not None:
         error = error.with_details(vendorCancel=scene.job.vendor_cancel)
-    job = replace(
-        scene.job,
+    job = scene.job.but(
         state=state,
         finished_at=scene.now,
         completed_by=scene.via,
@@ -468,7 +468,7 @@ def _with_ref(job: Job, ref: Ref | None, status: str | None = None) -> Job:
         known |= {"vendor_job_id": ref.id, "vendor_job_ids": ref.ids or ids}
     if status is not None:
         known["vendor_status"] = status
-    return replace(job, **known) if known else job
+    return job.but(**known) if known else job
 
 
 def _told_by_webhook(job: Job) -> bool:

@@ -161,7 +161,7 @@ class Recorder:
         outcome = await self._commit(job, step, hold=hold)
         if not isinstance(outcome, Recorded) or outcome.job is None:
             return None
-        return replace(outcome.job, probe=True) if job.probe else outcome.job
+        return outcome.job.but(probe=True) if job.probe else outcome.job
 
     def step(self, job: Job, fact: Fact, via: CompletedBy) -> Step:
         """What the fact makes of the job, now and under its connection's rules."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from time import monotonic
 from typing import TypeAlias, assert_never
 
@@ -158,7 +157,7 @@ class Work:
         """A submit that was cut off stays in doubt until somebody can be asked about it."""
         reason = f"the connection {job.spec.connection!r}, which is no longer configured"
         if job.state is State.SUBMITTING:
-            waiting = replace(job, waiting_for=reason)
+            waiting = job.but(waiting_for=reason)
             change = JobMoved(job=waiting, delay=MISSING_CONNECTION_DELAY, lane=_unheard_of(job))
             await self._store.record(change)
             return

@@ -5,7 +5,7 @@ whoever loses there (a repeat, a stale version) writes nothing else.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -362,7 +362,7 @@ def _redeliver(ask: Redeliver) -> Write:
 
 def _accepted(new: NewJob, leased: int, deadline: float) -> Accepted:
     job = new.start.job if leased and new.start is not None else new.job
-    return Accepted(job=replace(job, deadline_at=deadline), held=bool(leased))
+    return Accepted(job=job.but(deadline_at=deadline), held=bool(leased))
 
 
 def _moved(change: JobMoved, deadline: float, held: tuple[Delivery, ...], woken: bool) -> Recorded:

@@ -1,7 +1,7 @@
 """Values to rows and back, the same for every engine: JSON goes in, whole values come out, secrets are sealed."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, fields
 from typing import Any
 
 import orjson
@@ -118,7 +118,8 @@ def _timing(change: JobMoved) -> tuple[str, float | None]:
 
 def picture(job: Job) -> str:
     """How far a job has come."""
-    return dumps({name: value for name, default in _PICTURE.items() if (value := getattr(job, name)) != default})
+    told = vars(job)
+    return dumps({name: told[name] for name, default in _PICTURE.items() if told[name] != default})
 
 
 def further_ids(job: Job) -> Iterable[str]:
@@ -160,7 +161,7 @@ def _spec(data: dict[str, Any]) -> JobSpec:
 
 def recorded_job(job: Job, deadline: float) -> Job:
     """A job as it is after it was recorded."""
-    return replace(job, version=job.version + 1, deadline_at=deadline, lapses=0, probe=False)
+    return job.but(version=job.version + 1, deadline_at=deadline, lapses=0, probe=False)
 
 
 def note(key: int, note: Note) -> str:
