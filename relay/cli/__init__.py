@@ -15,6 +15,7 @@ from relay.cli import (
     deliveries,
     jobs,
     schema,
+    secrets,
     serve,
     simulate,
     subscriptions,
@@ -46,6 +47,7 @@ app.add_typer(kinds.app, name="vendors")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(topology.app, name="topology")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(secrets.app, name="secrets")
 app.add_typer(schema.app, name="schema")
 app.command()(simulate.simulate)
 app.command()(serve.migrate)
