@@ -12,9 +12,10 @@ from collections.abc import Mapping
 
 from relay.simulators.datameer import DatameerSimulator
 from relay.simulators.server import VendorServer
+from relay.simulators.tailer import TailerSimulator
 from relay.simulators.trifacta import TrifactaSimulator
 
 SIMULATORS: Mapping[str, type[VendorServer]] = {
-    server.vendor: server for server in (DatameerSimulator, TrifactaSimulator)
+    server.vendor: server for server in (DatameerSimulator, TailerSimulator, TrifactaSimulator)
 }
 """Every stand-in server, by its vendor's name."""
