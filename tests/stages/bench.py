@@ -3,6 +3,7 @@ background. A stage acts when the test says so.
 """
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -44,6 +45,7 @@ from relay.stages.callbacks import Callbacks
 from relay.stages.loop import Capacity, Loop
 from relay.stages.receive import Receive
 from relay.stages.record import Recorder
+from relay.stages.subscriptions import Configured, SubscriptionBook
 from relay.stages.work import Work
 from relay.vendors.trifacta import VENDOR
 
@@ -94,6 +96,8 @@ class Plan:
     policy: EgressPolicy = LOOPBACK
     timeout: float = 10.0
     max_bytes: int = 100_000
+    configured: Sequence[Configured] = ()
+    """The settings' subscriptions."""
     room: int = 0
     """Rows that each stage takes up by itself; 0: all waits to be claimed."""
 
@@ -119,8 +123,19 @@ class Bench:
         self.work_loop: Loop[Job] = Loop("work", capacity, store.claim, lambda claimed: claimed.jobs)
         self.receive_loop: Loop[StoredCallback] = Loop("receive", capacity, store.claim, lambda it: it.callbacks)
         self.announce_loop: Loop[Delivery] = Loop("announce", capacity, store.claim, lambda it: it.deliveries)
+        ids = (f"{number:026}" for number in itertools.count(time.monotonic_ns()))
+        self.subscriptions = SubscriptionBook(
+            store, clock, lambda: next(ids), lambda url: check_url(url, plan.policy), plan.exchange, plan.configured
+        )
         recorder = Recorder(
-            store, clock, self.metrics, self.accounts, self.announce_loop, self.receive_loop, plan.exchange
+            store,
+            clock,
+            self.metrics,
+            self.accounts,
+            self.announce_loop,
+            self.receive_loop,
+            plan.exchange,
+            self.subscriptions.deliveries,
         )
         self.recorder = recorder
         self.accept = Accept(
@@ -140,7 +155,7 @@ class Bench:
         self.receive = Receive(
             store, self.vendors, self.accounts, self.callbacks, recorder, clock, self.metrics, self.receive_loop
         )
-        self.announce = Announce(store, plan.publisher, self.sender, clock, self.metrics)
+        self.announce = Announce(store, plan.publisher, self.sender, clock, self.metrics, self.subscriptions)
         self.work_loop.does(self.work.act, self.work.go_on)
         self.receive_loop.does(self.receive.act)
         self.announce_loop.does(self.announce.act)

@@ -16,10 +16,11 @@ from pika.adapters.blocking_connection import BlockingChannel
 from relay.core.facts import Succeeded
 from relay.core.job import Job
 from relay.edges.amqp import Broker, Topology
-from relay.messages import RESULT_CAP
+from relay.messages import RESULT_CAP, SubscriptionRequest
 from relay.stages.record import REPLY_PATIENCE
 from tests.stages.bench import RUN, Bench, until
 from tests.stages.conftest import Furnish
+from tests.stages.receiver import Say, receiving
 
 CANCELED = {**RUN, "notBefore": "2999-01-01T00:00:00Z", "metadata": {"a": "ä"}}
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -77,6 +78,24 @@ async def ended(bench: Bench, **asked: Any) -> Job:
     await bench.job({"operation": "cancel", "target": {"jobId": job.id}})
     await bench.settle("work")
     return await bench.now(job)
+
+
+async def test_how_a_subscription_fares_is_published(
+    bench: Bench, broker: Broker, channel: BlockingChannel, topology: Topology
+) -> None:
+    """A subscription's turn goes to the events exchange under `_._.subscription.disabled`, with its id as subject."""
+    async with up(broker), receiving() as receiver:
+        receiver.says = [Say(status=410)]
+        one = await bench.subscriptions.create(SubscriptionRequest(name="ops", url=receiver.url), "ops")
+        await ended(bench)
+        await bench.settle("announce")
+    found = messages(channel, topology.events_queue or "")
+
+    ((delivery, properties, body),) = [each for each in found if each[1].type == "subscription.disabled"]
+    event = json.loads(body)
+    assert ("_._.subscription.disabled", properties.message_id) == (delivery.routing_key, event["id"])
+    assert ("subscription.disabled", one.id, "/relay") == (event["type"], event["subject"], event["source"])
+    assert {"subscriptionId": one.id, "name": "ops", "lastError": "HTTP 410"}.items() <= event["data"].items()
 
 
 def messages(channel: BlockingChannel, queue: str) -> list[tuple[Any, Any, bytes]]:

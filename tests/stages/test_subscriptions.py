@@ -1,0 +1,190 @@
+"""Subscriptions at work: what their deliveries are sent with, how they fare, and what other relays learn of them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.core.job import Job
+from relay.messages import SubscriptionRequest
+from relay.ports import DeliveryFilter, NoSubscription, Subscription
+from relay.stages.subscriptions import FAILING_AFTER, Configured
+from tests.stages.bench import RUN, Bench, furnished
+from tests.stages.conftest import Furnish
+from tests.stages.receiver import Receiver, Say
+
+CANCELED = {**RUN, "notBefore": "2999-01-01T00:00:00Z"}
+
+
+async def ended(bench: Bench, **asked: Any) -> Job:
+    """A job that has ended without a vendor, and its cancel."""
+    job = await bench.job({**CANCELED, **asked})
+    await bench.job({"operation": "cancel", "target": {"jobId": job.id}})
+    await bench.settle("work")
+    return await bench.now(job)
+
+
+async def subscribed(bench: Bench, receiver: Receiver, **given: Any) -> Subscription:
+    """A subscription to every run."""
+    asked = {"name": "ops", "url": receiver.url, "operations": ("run",), **given}
+    return await bench.subscriptions.create(SubscriptionRequest(**asked), "ops")
+
+
+async def told(bench: Bench) -> Sequence[Any]:
+    """The events about subscriptions, the oldest first."""
+    page = await bench.store.deliveries(DeliveryFilter(), 1000, None)
+    found = [await bench.store.event(one.event.id) for one in reversed(page.items) if one.event.job_id is None]
+    return [json.loads(event.body) for event in found if event is not None]
+
+
+async def test_a_job_that_concerns_nobody_makes_nothing(bench: Bench, receiver: Receiver) -> None:
+    """Whom an end concerns is known in memory; without a subscription that wants it nothing is recorded."""
+    job = await ended(bench)
+    nobody = bench.subscriptions.deliveries("dlv_1", job, "onJobFailure")
+    await subscribed(bench, receiver, operations=("publish",))
+    await ended(bench)
+
+    assert [] == nobody == bench.subscriptions.deliveries("dlv_1", job, "onJobFailure")
+    assert [] == await bench.deliveries()
+
+
+async def test_the_target_is_as_it_is_now(bench: Bench, receiver: Receiver) -> None:
+    """Each attempt goes to the URL, with the headers and the secret, that the subscription has then; the event's id and
+    bytes stay."""
+    receiver.says = [Say(status=500), Say()]
+    one = await subscribed(bench, receiver, url=f"{receiver.url}/old", headers={"x-key": "old"})
+    await ended(bench)
+    await bench.settle("announce")
+    asked = SubscriptionRequest(name="ops", url=f"{receiver.url}/new", headers={"x-key": "new"})
+    await bench.subscriptions.change(one.id, "ops", lambda _: asked)
+    await bench.subscriptions.rotate(one.id, "ops", 0)
+    bench.clock.tick(3600)
+    await bench.settle("announce")
+
+    first, second = receiver.heard
+    assert [("/old", "old"), ("/new", "new")] == [(each.target, each.headers["x-key"]) for each in receiver.heard]
+    assert (first.body, first.headers["webhook-id"]) == (second.body, second.headers["webhook-id"])
+    assert first.headers["webhook-signature"] != second.headers["webhook-signature"]
+
+
+async def test_a_subscription_that_fails_is_told_and_so_is_its_recovery(furnish: Furnish, receiver: Receiver) -> None:
+    """After several failures in a row over some time it is failing, told once to the events exchange alone, with what
+    waits for it; the next success is its recovery."""
+    receiver.says = [Say(status=500, body=b"no")]
+    async with furnish(exchange="relay.events") as bench:
+        begun = bench.clock.now
+        one = await subscribed(bench, receiver, schedule=(60,) * (FAILING_AFTER + 2))
+        await ended(bench)
+        for _ in range(FAILING_AFTER):
+            await bench.turn("announce")
+            bench.clock.tick(60 * 1.2)
+        failing = await bench.subscriptions.get(one.id)
+        receiver.says = []
+        await bench.turn("announce")
+        fine = await bench.subscriptions.get(one.id)
+        events = await told(bench)
+        kinds = {each.kind for each in await bench.deliveries() if each.event.job_id is None}
+
+    assert [(True, FAILING_AFTER), (False, 0)] == [(each.failing, each.failures) for each in (failing, fine)]
+    assert ["subscription.failing", "subscription.recovered"] == [event["type"] for event in events]
+    assert {"exchange"} == kinds
+    data = events[0]["data"]
+    assert (one.id, "ops", "HTTP 500", 1) == (
+        data["subscriptionId"],
+        data["name"],
+        data["lastError"],
+        data["undelivered"],
+    )
+    assert begun == pytest.approx(failing.failing_since, abs=1)
+
+
+async def test_without_a_broker_turns_are_logged_alone(bench: Bench, receiver: Receiver) -> None:
+    """Nothing is made that could never be delivered."""
+    receiver.says = [Say(status=410)]
+    await subscribed(bench, receiver)
+    await ended(bench)
+    await bench.settle("announce")
+
+    assert [] == await told(bench)
+    assert ["disabled"] == [each.state for each in await bench.deliveries()]
+
+
+async def test_another_relay_learns_of_a_change(furnish: Furnish, receiver: Receiver) -> None:
+    """Whatever one relay changed, another on the store knows after its next look, and looks only where one changed."""
+    async with furnish() as bench:
+        other = type(bench.subscriptions)(bench.store, bench.clock, lambda: "x", lambda _: None)
+        await other.load()
+        one = await subscribed(bench, receiver)
+        unknown = other.all()
+        await other.refresh()
+        known = other.all()
+        await bench.subscriptions.pause(one.id, "ops")
+        await other.refresh()
+        paused = await other.get(one.id)
+        await bench.subscriptions.drop(one.id, "ops")
+
+        assert ([], [one.id], "paused") == (list(unknown), [each.id for each in known], paused.state)
+        with pytest.raises(NoSubscription):
+            await other.get(one.id)
+
+
+async def test_a_delivery_of_an_unknown_subscription_is_looked_up(bench: Bench, receiver: Receiver) -> None:
+    """A relay that claims what another recorded learns at once of a subscription that it has not heard of."""
+    job = await ended(bench)
+    other = type(bench.subscriptions)(bench.store, bench.clock, lambda: f"{1:026}", lambda _: None)
+    one = await other.create(SubscriptionRequest(name="ops", url=receiver.url), "ops")
+
+    assert [] == bench.subscriptions.deliveries("dlv_1", job, "onJobFailure")
+    assert one == await bench.subscriptions.find(one.id)
+
+
+async def test_a_subscription_of_other_settings_waits_for_its_relay(
+    tmp_path: Path, furnish: Furnish, receiver: Receiver
+) -> None:
+    """A delivery for a subscription that is not in this relay's settings spends no attempt, and is given up only when
+    its patience ends."""
+    ops = Configured(name="ops", definition={"url": receiver.url}, secret=None)
+    async with furnish(configured=[ops]) as bench:
+        await bench.subscriptions.load()
+        await ended(bench)
+    async with furnished(tmp_path) as other:
+        await other.subscriptions.load()
+        await other.turn("announce")
+        waiting = await other.deliveries(state="pending")
+        other.clock.tick(30 * 86400)
+        await other.turn("announce")
+        given_up = await other.deliveries(state="disabled")
+
+    assert [("its subscription is not in this relay's settings", 0)] * 2 == [(it.reason, it.attempts) for it in waiting]
+    assert {"its subscription is in the settings no more"} == {each.reason for each in given_up}
+    assert [] == receiver.heard
+
+
+async def test_a_blocked_target_counts_as_failed(furnish: Furnish, receiver: Receiver) -> None:
+    """What the egress policy forbids ends as blocked, and the subscription's failures tell of it."""
+    async with furnish() as bench:
+        one = await subscribed(bench, receiver)
+        bench.sender._policy = replace(bench.sender._policy, allow=())
+        await ended(bench)
+        await bench.settle("announce")
+        now = await bench.subscriptions.get(one.id)
+        (delivery,) = await bench.deliveries()
+
+    assert ("blocked", 1) == (delivery.state, now.failures)
+    assert "blocked by egress policy" in (now.last_error or "")
+
+
+@pytest.mark.parametrize("signature", ["timestamped", "body"])
+async def test_the_newest_secret_signs_where_one_can(bench: Bench, receiver: Receiver, signature: str) -> None:
+    """Signatures of one value are by the new secret as soon as there is one."""
+    one = await subscribed(bench, receiver, signature=signature)
+    await bench.subscriptions.rotate(one.id, "ops", 3600)
+    await ended(bench)
+    await bench.settle("announce")
+
+    (heard,) = receiver.heard
+    assert "webhook-signature" not in heard.headers
+    assert " " not in heard.headers["x-webhook-signature"]
