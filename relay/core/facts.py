@@ -105,12 +105,13 @@ class StillRunning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
-    """The vendor says that the job ended well."""
+    """The vendor says that the job ended well. `note` is for its history, such as why the result could not be had."""
 
     result: JsonValue
     status: str | None = None
     warnings: bool = False
     ref: Ref | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -249,7 +249,8 @@ def _succeeded(scene: _Scene, fact: facts.Succeeded) -> Step:
     if _premature(scene):
         return _ignored(scene, fact)
     known = scene.of(_with_ref(scene.job, fact.ref, fact.status))
-    return _ended(known, State.SUCCEEDED, result=fact.result, warnings=fact.warnings)
+    step = _ended(known, State.SUCCEEDED, result=fact.result, warnings=fact.warnings)
+    return step if fact.note is None else replace(step, detail={**step.detail, "note": fact.note})
 
 
 def _failed(scene: _Scene, fact: facts.Failed) -> Step:
