@@ -1,0 +1,215 @@
+"""Parameters by a declaration's JSON Schema (2020-12): checked at acceptance, each complaint at its place."""
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, ClassVar, Self
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.validators import extend
+from pydantic import ValidationError as Invalid
+from pydantic import create_model
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
+
+from relay.core.answers import shorten
+from relay.core.flow import JsonValue
+from relay.core.vendor import Parameters
+
+MOST = 50
+"""Complaints about one request."""
+DEEPEST_SCHEMA = 20
+"""References and alternatives that are followed, one after the other, to find what is marked secret."""
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+NONE: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+
+_COMPOSED = frozenset({"$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas", "patternProperties", "$dynamicRef"})
+
+
+class BadSchema(ValueError):
+    """A schema can't be used; `path` leads to the place in it."""
+
+    def __init__(self, path: Sequence[str | int], message: str) -> None:
+        super().__init__(message)
+        self.path = tuple(path)
+
+
+def _unique(_: Any, wanted: Any, instance: Any, __: Any) -> Iterator[ValidationError]:
+    """The library compares each with each, which a long list would turn into minutes."""
+    if wanted and isinstance(instance, list):
+        seen = {json.dumps(item, sort_keys=True) for item in instance}
+        if len(seen) < len(instance):
+            yield ValidationError("has non-unique elements")
+
+
+_Validator: Any = extend(Draft202012Validator, {"uniqueItems": _unique})  # type: ignore[no-untyped-call]
+
+
+class DeclaredParameters(Parameters):
+    """Parameters that a JSON Schema describes."""
+
+    declared: ClassVar[Mapping[str, Any]] = NONE
+    _validator: ClassVar[Any]
+
+    @classmethod
+    def model_json_schema(cls, *_: Any, **__: Any) -> dict[str, Any]:
+        """The schema as declared."""
+        return dict(cls.declared)
+
+    @classmethod
+    def model_validate(cls, obj: Any, **_: Any) -> Self:
+        """The parameters, if they follow the schema. Raises pydantic's ValidationError."""
+        found = list(islice(_faults(cls._validator, obj), MOST))
+        if found:
+            raise Invalid.from_exception_data(cls.__name__, found, hide_input=True)
+        return cls.model_construct()  # type: ignore[return-value]
+
+
+def parameters_of(name: str, schema: Mapping[str, Any] | None) -> type[DeclaredParameters]:
+    """The parameters that the schema describes. Raises BadSchema."""
+    closed = dict(NONE) if schema is None else _closed(schema)
+    _check(closed)
+    model = create_model(name, __base__=DeclaredParameters)
+    model.declared = closed
+    model._validator = _Validator(closed, registry=Registry())  # which fetches nothing
+    return model
+
+
+def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema, refusing names that it does not know, unless it says itself what becomes of them."""
+    schema = {"type": "object", **schema}
+    if "additionalProperties" in schema or "unevaluatedProperties" in schema:
+        return schema
+    return {**schema, ("unevaluatedProperties" if _COMPOSED & schema.keys() else "additionalProperties"): False}
+
+
+def _check(schema: Mapping[str, Any]) -> None:
+    if schema["type"] != "object":
+        raise BadSchema(("type",), "parameters are an object: write `type: object`, or leave it out")
+    try:
+        Draft202012Validator.check_schema(schema)
+        resolver = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
+    except SchemaError as error:
+        raise BadSchema([*error.path], f"is no JSON Schema: {_said(error)}") from None
+    except RecursionError:
+        raise BadSchema((), "is nested too deeply") from None
+    for path, reference in _references(schema, ()):
+        if not reference.startswith("#"):
+            raise BadSchema(path, f"{reference!r} leads elsewhere; only `#/…`, within the schema, is taken")
+        try:
+            resolver.lookup(reference)
+        except Unresolvable:
+            raise BadSchema(path, f"there is no {reference!r} in the schema") from None
+
+
+def _references(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Every reference in a schema with its place; identities too, since they would change where others lead."""
+    inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in inside:
+        if key in ("$ref", "$dynamicRef", "$id", "$schema") and isinstance(inner, str):
+            if inner != DIALECT:
+                yield (*path, key), inner
+        else:
+            yield from _references(inner, (*path, key))
+
+
+# --- complaints ----------------------------------------------------------------------------------------------------
+
+
+def _faults(validator: Any, instance: Any) -> Iterator[InitErrorDetails]:
+    """What is wrong, each place once; nothing of what was given is repeated."""
+    told: set[tuple[str | int, ...]] = set()
+    try:
+        for error in validator.iter_errors(instance):
+            for place, message in _faults_of(error):
+                if place not in told:
+                    told.add(place)
+                    said = PydanticCustomError("declared", "{said}", {"said": message})
+                    yield InitErrorDetails(type=said, loc=place, input=None)
+    except RecursionError:
+        said = PydanticCustomError("declared", "it is nested too deeply for its schema")
+        yield InitErrorDetails(type=said, loc=(), input=None)
+
+
+def _faults_of(error: ValidationError) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    place = tuple(error.absolute_path)
+    instance: Any = error.instance
+    wanted: Any = error.validator_value
+    if error.validator == "required":
+        yield from (((*place, name), "Field required") for name in wanted if name not in instance)
+    elif error.validator in ("additionalProperties", "unevaluatedProperties"):
+        known = list(error.schema.get("properties", ())) if isinstance(error.schema, Mapping) else []
+        for name in instance:
+            if name not in known and repr(name) in error.message:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known)) or 'none'}"
+                yield (*place, name), f"unknown field{hint}"
+    else:
+        yield place, _said(error)
+
+
+def _said(error: ValidationError | SchemaError) -> str:
+    """What was wanted, and never what was given: that may be a secret."""
+    wanted = shorten(json.dumps(error.validator_value, ensure_ascii=False, default=str), 200)
+    words = _WORDS.get(str(error.validator), "must satisfy {keyword} {wanted}")
+    return words.format(keyword=error.validator, wanted=wanted.replace('"', "'"))
+
+
+_WORDS: Mapping[str, str] = {
+    "type": "must be of the type {wanted}",
+    "enum": "must be one of {wanted}",
+    "const": "must be {wanted}",
+    "minimum": "must be at least {wanted}",
+    "maximum": "must be at most {wanted}",
+    "exclusiveMinimum": "must be more than {wanted}",
+    "exclusiveMaximum": "must be less than {wanted}",
+    "minLength": "must have at least {wanted} characters",
+    "maxLength": "must have at most {wanted} characters",
+    "minItems": "must have at least {wanted} items",
+    "maxItems": "must have at most {wanted} items",
+    "uniqueItems": "must not hold anything twice",
+    "pattern": "must match {wanted}",
+    "multipleOf": "must be a multiple of {wanted}",
+    "anyOf": "must satisfy one of its alternatives",
+    "oneOf": "must satisfy exactly one of its alternatives",
+}
+
+
+# --- secrets -------------------------------------------------------------------------------------------------------
+
+
+def secrets_in(value: JsonValue, schema: Mapping[str, Any]) -> Iterator[str]:
+    """Every text in the parameters whose place is marked `secret: true`."""
+    yield from _secrets(value, _alternatives(schema, schema), schema)
+
+
+def _secrets(value: JsonValue, schemas: Sequence[Mapping[str, Any]], root: Mapping[str, Any]) -> Iterator[str]:
+    if isinstance(value, str):
+        if any(schema.get("secret") is True for schema in schemas):
+            yield value
+        return
+    inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in inside:
+        further = [_member(schema, key) for schema in schemas]
+        yield from _secrets(inner, [each for schema in further for each in _alternatives(schema, root)], root)
+
+
+def _member(schema: Mapping[str, Any], key: str | int) -> Any:
+    if isinstance(key, int):
+        return schema.get("items")
+    return schema.get("properties", {}).get(key, schema.get("additionalProperties"))
+
+
+def _alternatives(schema: Any, root: Mapping[str, Any], depth: int = 0) -> list[Mapping[str, Any]]:
+    """Every schema that a value in this place may follow."""
+    if not isinstance(schema, Mapping) or depth > DEEPEST_SCHEMA:
+        return []
+    parts = [part for key in ("anyOf", "oneOf", "allOf") for part in schema.get(key, ())]
+    name = str(schema.get("$ref", ""))
+    if name.startswith("#/$defs/"):
+        parts.append(root.get("$defs", {}).get(name.removeprefix("#/$defs/")))
+    return [schema, *(each for part in parts for each in _alternatives(part, root, depth + 1))]
