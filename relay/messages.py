@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self, TypeAlias, cast, get_args
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import (
     AfterValidator,
@@ -29,7 +29,7 @@ from pydantic_core import ErrorDetails
 
 from relay.core import signature
 from relay.core.flow import JsonValue
-from relay.core.job import CompletedBy, ErrorCode, Job, Mode, State
+from relay.core.job import CompletedBy, ErrorCode, Job, JobError, Mode, State
 from relay.core.schedule import WEBHOOK_SCHEDULE
 from relay.core.vendor import OperationName
 
@@ -316,49 +316,60 @@ class JobEvent(Message):
         return self.model_dump_json(exclude=absent).encode()
 
 
-def event_of(job: Job, result: JsonValue, *, truncated: bool) -> JobEvent:
-    """The one event of a job that has ended; its id follows from the job's."""
+def event_of(job: Job, result: JsonValue, *, truncated: bool) -> dict[str, Any]:
+    """The one event of a job that has ended, as JSON has it: what `JobEvent` describes. Its id follows from the job's.
+
+    Written out, for every job that ends has one and a model takes ten times as long.
+    """
     if job.finished_at is None or job.completed_by is None:
         raise ValueError(f"{job.id} has not ended")
+    spec, error = job.spec, job.error
     finished = rfc3339(job.finished_at)
-    return JobEvent.model_construct(
-        id="evt_" + job.id.removeprefix("job_"),
-        type="onJobSuccess" if job.state is State.SUCCEEDED else "onJobFailure",
-        source=f"/relay/connections/{job.spec.connection}" if job.spec.connection else "/relay",
-        subject=job.id,
-        time=finished,
-        timestamp=finished,
-        traceparent=job.spec.traceparent,
-        data=EventData.model_construct(
-            job_id=job.id,
-            request_id=job.spec.request_id,
-            connection=job.spec.connection or None,
-            vendor=job.spec.vendor or None,
-            operation=job.spec.operation,
-            status=cast("EndState", job.state.value),
-            warnings=job.warnings,
-            completed_by=job.completed_by,
-            vendor_job_id=job.vendor_job_id,
-            vendor_job_ids=job.vendor_job_ids,
-            vendor_status=job.vendor_status,
-            vendor_state=job.vendor_state,
-            result=result,
-            result_truncated=truncated,
-            error=None
-            if job.error is None
-            else EventError.model_construct(
-                code=job.error.code,
-                message=job.error.message,
-                retryable=job.error.retryable,
-                details=dict(job.error.details),
-            ),
-            accepted_at=rfc3339(job.accepted_at),
-            submitted_at=None if job.submitted_at is None else rfc3339(job.submitted_at),
-            finished_at=finished,
-            duration_seconds=round(max(0.0, job.finished_at - job.accepted_at), 3),
-            metadata=dict(job.spec.metadata),
-        ),
-    )
+    event: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": "evt_" + job.id.removeprefix("job_"),
+        "type": "onJobSuccess" if job.state is State.SUCCEEDED else "onJobFailure",
+        "source": f"/relay/connections/{spec.connection}" if spec.connection else "/relay",
+        "subject": job.id,
+        "time": finished,
+        "timestamp": finished,
+        "datacontenttype": "application/json",
+    }
+    if spec.traceparent is not None:
+        event["traceparent"] = spec.traceparent
+    event["data"] = {
+        "jobId": job.id,
+        "requestId": spec.request_id,
+        "connection": spec.connection or None,
+        "vendor": spec.vendor or None,
+        "operation": spec.operation,
+        "status": job.state.value,
+        "warnings": job.warnings,
+        "completedBy": job.completed_by,
+        "vendorJobId": job.vendor_job_id,
+        "vendorJobIds": job.vendor_job_ids,
+        "vendorStatus": job.vendor_status,
+        "vendorState": job.vendor_state,
+        "result": result,
+        "resultTruncated": truncated,
+        "error": None if error is None else _error(error),
+        "refused": False,
+        "acceptedAt": rfc3339(job.accepted_at),
+        "submittedAt": None if job.submitted_at is None else rfc3339(job.submitted_at),
+        "finishedAt": finished,
+        "durationSeconds": round(max(0.0, job.finished_at - job.accepted_at), 3),
+        "metadata": spec.metadata,
+    }
+    return event
+
+
+def _error(error: JobError) -> dict[str, JsonValue]:
+    return {
+        "code": error.code.value,
+        "message": error.message,
+        "retryable": error.retryable,
+        "details": dict(error.details),
+    }
 
 
 def rfc3339(at: float) -> str:

@@ -219,20 +219,20 @@ class Recorder:
         result, truncated = _capped(job.result)
         event = event_of(job, result, truncated=truncated)
         webhooks = enumerate(map(Webhook.unsealed, job.spec.webhooks))
-        deliveries = [_url_delivery(job, number, hook) for number, hook in webhooks if hook.wants(event.type)]
+        deliveries = [_url_delivery(job, number, hook) for number, hook in webhooks if hook.wants(event["type"])]
         if self._subscribed is not None:
-            deliveries += self._subscribed(_delivery_stem(job.id), job, event.type)
+            deliveries += self._subscribed(_delivery_stem(job.id), job, event["type"])
         if self._events_exchange is not None:
             way = exchange_delivery(_delivery_stem(job.id), self._events_exchange, job.spec.correlation_id)
             deliveries.insert(0, way)
         return Ending(
             event=Event(
-                id=event.id,
-                type=event.type,
+                id=event["id"],
+                type=event["type"],
                 job_id=job.id,
                 connection=job.spec.connection or None,
                 operation=job.spec.operation,
-                body=event.wire(),
+                body=orjson.dumps(event),
             ),
             deliveries=tuple(deliveries),
             reply_delivery=reply_delivery,
