@@ -120,7 +120,10 @@ class Relay:
         gc.set_threshold(GC_THRESHOLD)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(loop.run()) for loop in (self.work_loop, self.receive_loop, self.announce_loop)]
-            tasks += [group.create_task(act()) for act in (self._sweep, self._share_limits, self._watch_lag)]
+            tasks += [
+                group.create_task(act())
+                for act in (self._sweep, self._share_limits, self._watch_lag, self.receive.match)
+            ]
             tasks.append(group.create_task(self.subscriptions.run()))
             if self.broker is not None:
                 tasks.append(group.create_task(self.broker.run()))
@@ -226,6 +229,7 @@ class Relay:
         return Doors(
             take=self.accept.take,
             callback=self.receive.take,
+            webhook=self.receive.take_fixed,
             store=self.store,
             accounts=self.accounts,
             readiness=self.readiness,
@@ -483,6 +487,7 @@ def account_of(name: str, settings: ConnectionSettings) -> Account:
         if settings.operations is None
         else frozenset(settings.operations),
         max_in_flight=settings.max_in_flight,
+        webhook_secrets=tuple(secret.get_secret_value() for secret in settings.webhook_secret),
     )
 
 

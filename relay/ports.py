@@ -402,6 +402,43 @@ class SubscriptionsConfigured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StrayCame:
+    """A verified callback to a connection's fixed URL, to be stored before it is answered. It waits until relay knows
+    the vendor's job that it names. The same body for the same connection twice is one."""
+
+    id: str
+    connection: str
+    vendor_job_id: str
+    digest: str
+    callback: Callback
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StraysMatched:
+    """Hand those to their jobs that have become known, and drop what has waited longer than `keep` seconds."""
+
+    keep: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StraysTurned:
+    """So many callbacks were handed to their jobs; those were dropped, by connection and vendor job."""
+
+    matched: int
+    dropped: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stray:
+    """A callback that waits for its job to be known."""
+
+    id: str
+    connection: str
+    vendor_job_id: str
+    came_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionTurned:
     """An operator pauses a connection, so that nothing is asked of its vendor, or resumes it. Stale: it is so
     already."""
@@ -604,6 +641,8 @@ class Store(Protocol):
     @overload
     async def record(self, change: SubscriptionsConfigured) -> Recorded: ...
     @overload
+    async def record(self, change: StrayCame | StraysMatched) -> StraysTurned: ...
+    @overload
     async def record(self, change: ConnectionTurned) -> Recorded | Stale: ...
 
     async def claim(self, want: Claim) -> Claimed:
@@ -621,6 +660,12 @@ class Store(Protocol):
     async def count_deliveries(self, which: DeliveryFilter) -> int: ...
     async def lanes_now(self, lanes: Collection[str]) -> Mapping[str, LaneNow]:
         """Those of the announce stage's lanes that are not wide open."""
+
+    async def strays(
+        self, connection: str | None, connections: frozenset[str] | None, limit: int, cursor: str | None
+    ) -> Page: ...
+    async def strays_matched(self) -> bool:
+        """Whether any callback that waited for its job to be known can be handed to it now."""
 
     async def connections_now(self) -> Mapping[str, ConnectionNow]:
         """Those connections that are not wide open."""
@@ -692,8 +737,9 @@ class Asked:
     """Who is to be told that a request without any id may run twice; None where nobody is."""
 
 
-Verdict: TypeAlias = Literal["stored", "unknown", "unsigned"]
-"""What became of a callback: durable (also a late or repeated one), no such token, no valid signature."""
+Verdict: TypeAlias = Literal["stored", "ignored", "unknown", "unsigned"]
+"""What became of a callback: durable (also a late or repeated one), about no job, no such address, no valid
+signature."""
 
 
 # --- AMQP ---

@@ -217,6 +217,12 @@ class ConnectionSettings(Section):
     proxy: Secret | None = None
     on_unknown_submit: Literal["fail", "resubmit"] = "fail"
     callback_signature: Literal["required", "off"] = "required"
+    webhook_secret: Annotated[
+        tuple[Secret, ...],
+        BeforeValidator(_listed, json_schema_input_type=Secret | Annotated[list[Secret], Field(max_length=5)]),
+        Field(max_length=5),
+    ] = ()
+    """The key by which the vendor signs what it sends to `/v1/webhooks/<connection>`; several while it is changed."""
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Without the vendor's own settings: there are secrets among them, and their model is not here."""

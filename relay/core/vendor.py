@@ -259,6 +259,8 @@ class Account:
     vendor: Vendor
     allowed: frozenset[str]
     max_in_flight: int | None = None
+    webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Keys of the callbacks to its fixed URL, the current one first; without any it has no such URL."""
 
     def operation_of(self, job: Job) -> Operation | None:
         """What the job does at the vendor; None where the vendor has no such operation (any more)."""

@@ -1,5 +1,7 @@
 """Receive: a vendor's callback becomes a stored row before it is answered, and a fact when its job can take it."""
 
+import asyncio
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,7 @@ from relay.core.facts import Fact
 from relay.core.flow import TransportError
 from relay.core.job import Job, State
 from relay.core.lifecycle import LAPSES_ALLOWED
-from relay.core.vendor import Account, Callback, Operation, Verify
+from relay.core.vendor import Account, Callback, Operation, Reporting, Verify
 from relay.metrics import Metrics
 from relay.ports import (
     CallbackCame,
@@ -23,6 +25,10 @@ from relay.ports import (
     Note,
     Store,
     StoredCallback,
+    StoreUnavailable,
+    StrayCame,
+    StraysMatched,
+    StraysTurned,
     Unknown,
     Vendors,
     Verdict,
@@ -33,6 +39,11 @@ from relay.stages.record import Recorder, log_context
 
 log = structlog.get_logger()
 
+MATCH_EVERY = 1.0
+"""Seconds between looks whether a callback that waits for its job can be handed to it."""
+STRAYS_KEPT = 7 * 86400.0
+"""Seconds that a callback waits for its job to be known."""
+DROP_EVERY = 3600.0
 SUBMIT_DELAY = 1.0
 """Seconds after which a callback looks again for the end of its job's submit, should nobody wake it."""
 
@@ -60,6 +71,7 @@ class Receive:
         self._metrics = metrics
         self._loop = loop
         self._at_hand: dict[str, Job] = {}
+        self._next_drop = 0.0
 
     async def take(self, token: str, callback: Callback) -> Verdict:
         """Store a callback, durably, if it is the vendor's. Raises StoreUnavailable."""
@@ -73,6 +85,48 @@ class Receive:
             await self._turn_away(named, why)
             return "unsigned"
         return await self._keep(named, callback)
+
+    async def take_fixed(self, connection: str, callback: Callback) -> Verdict:
+        """Store a callback to a connection's fixed URL, durably, if it is the vendor's: for the job that it names, as
+        soon as relay knows that. Raises StoreUnavailable."""
+        account = self._accounts.get(connection)
+        reportings = _reportings(account) if account else ()
+        if account is None or not account.webhook_secrets or not reportings:
+            self._metrics.callbacks.labels("", "unknown").inc()
+            return "unknown"
+        reporting, why = self._signed(account, reportings, callback)
+        if reporting is None:
+            self._metrics.callbacks.labels(connection, "unsigned").inc()
+            log.warning("callback.refused", connection=connection, reason=why)
+            return "unsigned"
+        vendor_job_id = reporting.job_id(callback)
+        if vendor_job_id is None:
+            # The vendor's own test of the address is of this kind.
+            log.info("callback.ignored", connection=connection, reason="it names no job")
+            self._metrics.callbacks.labels(connection, "ignored").inc()
+            return "ignored"
+        turned = await self._store.record(
+            StrayCame(
+                id=f"cbk_{secrets.token_hex(13)}",
+                connection=connection,
+                vendor_job_id=vendor_job_id,
+                digest=_digest(callback),
+                callback=callback,
+            )
+        )
+        self._tell_matched(turned)
+        return "stored"
+
+    async def match(self) -> None:
+        """For ever: hand callbacks to fixed URLs to their jobs, once these are known."""
+        while True:
+            await asyncio.sleep(MATCH_EVERY)
+            if not any(account.webhook_secrets for account in self._accounts.values()):
+                continue
+            with contextlib.suppress(StoreUnavailable):
+                if await self._store.strays_matched() or self._clock() >= self._next_drop:
+                    self._next_drop = self._clock() + DROP_EVERY
+                    self._tell_matched(await self._store.record(StraysMatched(keep=STRAYS_KEPT)))
 
     async def act(self, stored: StoredCallback) -> None:
         """Turn a stored callback into a fact about its job, or leave it until the job's submit is answered."""
@@ -93,6 +147,28 @@ class Receive:
         self._metrics.callbacks.labels(job.spec.connection, "late" if moved is None else "applied").inc()
 
     # --- taking in ---
+
+    def _signed(
+        self, account: Account, reportings: Sequence[Reporting], callback: Callback
+    ) -> tuple[Reporting | None, str]:
+        """By which of the vendor's ways to report the callback is its own; else why it is not."""
+        why = "this vendor signs nothing, and a fixed URL takes only what is signed"
+        for reporting in reportings:
+            for secret in account.webhook_secrets:
+                if reporting.verify is None:
+                    continue
+                objection = reporting.verify(account.connection, callback, secret, self._clock())
+                if objection is None:
+                    return reporting, ""
+                why = objection
+        return None, why
+
+    def _tell_matched(self, turned: StraysTurned) -> None:
+        if turned.matched:
+            self._loop.wake()
+        for connection, vendor_job_id in turned.dropped:
+            self._metrics.callbacks.labels(connection, "dropped").inc()
+            log.warning("callback.dropped", connection=connection, vendor_job=vendor_job_id, after=STRAYS_KEPT)
 
     def _why_not(self, account: Account, named: Named, callback: Callback) -> str | None:
         """Why the callback is not the vendor's; with signatures off, the token alone tells."""
@@ -171,6 +247,15 @@ class Receive:
     def _late(self, job: Job, fact: Fact) -> Note:
         detail = {"fact": type(fact).__name__, "vendorStatus": getattr(fact, "status", None)}
         return Note(at=self._clock(), what="callback.late", state=job.state.value, detail=detail)
+
+
+def _reportings(account: Account) -> Sequence[Reporting]:
+    """The vendor's ways to report, each once."""
+    found: list[Reporting] = []
+    for operation in account.vendor.operations.values():
+        if operation.callback is not None and operation.callback not in found:
+            found.append(operation.callback)
+    return found
 
 
 def _verification(account: Account, operation: Operation | None) -> Verify | None:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from relay.core.job import State
-from relay.edges.store import kept, pauses, rows, subscriptions
+from relay.edges.store import kept, pauses, rows, strays, subscriptions
 from relay.edges.store.claims import claim, lane_rows
 from relay.edges.store.lanes import HEALTHY, Lane
 from relay.edges.store.rows import array, dumps
@@ -37,6 +37,8 @@ from relay.ports import (
     RequestRefused,
     StageName,
     Stale,
+    StrayCame,
+    StraysMatched,
     SubscriptionDropped,
     SubscriptionKept,
     SubscriptionsConfigured,
@@ -89,6 +91,8 @@ class Changes:
             SubscriptionKept: (lambda change: subscriptions.kept(change, vault), subscriptions.keep),
             SubscriptionDropped: (subscriptions.dropped, subscriptions.drop),
             SubscriptionsConfigured: (subscriptions.configured, subscriptions.know),
+            StrayCame: (lambda came: strays.prepared(came, vault), strays.keep),
+            StraysMatched: (strays.matching, strays.match),
             ConnectionTurned: (pauses.prepared, pauses.turn),
             kept.Borrow: (self._of_kept, lambda writes, now: kept.borrow(writes, now, vault)),
             kept.Keep: (self._of_kept, kept.keep),

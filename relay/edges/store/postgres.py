@@ -74,7 +74,9 @@ class PostgresStore(ScriptedStore):
         self._place = place_of(url)
         self._clock = clock
         self._patience = patience
-        self._queries = Queries("postgres.sql", "subscriptions.postgres.sql", "kept.sql", "pauses.sql")
+        self._queries = Queries(
+            "postgres.sql", "subscriptions.postgres.sql", "kept.sql", "pauses.sql", "strays.postgres.sql"
+        )
         self._writer = Writer(self._transact, observe)
         self._id = secrets.token_hex(8)
         self._known = False

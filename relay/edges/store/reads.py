@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from relay.core.job import Job
-from relay.edges.store import pauses, rows, subscriptions
+from relay.edges.store import pauses, rows, strays, subscriptions
 from relay.edges.store.claims import TABLES
 from relay.edges.store.rows import dumps
 from relay.edges.store.script import Run, Script
@@ -102,6 +102,19 @@ class Reads:
         """Those of these lanes of deliveries that are not wide open."""
         found = yield Run("lanes_now", {"rows": dumps(sorted(lanes))})
         return {lane: LaneNow(slots=slots, closed_until=until) for lane, slots, until in found}
+
+    def strays(
+        self, connection: str | None, connections: frozenset[str] | None, limit: int, cursor: str | None
+    ) -> Script[Page]:
+        """A page of the callbacks that wait for their job to be known."""
+        found = yield _listing("strays", {"connection": connection, "connections": _json(connections)}, limit, cursor)
+        items = [strays.read(row) for row in found[:limit]]
+        more = len(found) > limit
+        return Page(items=tuple(items), next=_cursor(items[-1].came_at, found[limit - 1][0]) if more else None)
+
+    def strays_matched(self) -> Script[bool]:
+        """Whether the job of any of them has become known."""
+        return bool((yield Run("strays_matched")))
 
     def connections_now(self) -> Script[Mapping[str, ConnectionNow]]:
         """Connections that do not fare well."""

@@ -49,6 +49,7 @@ SEALED = (
     Sealed(what="jobs", table="job_spec", key="job", column="spec"),
     Sealed(what="deliveries", table="delivery", key="key", column="target"),
     Sealed(what="callbacks", table="callback", key="key", column="request"),
+    Sealed(what="callbacks without a job", table="stray", key="key", column="request"),
     Sealed(what="subscriptions", table="subscription", key="key", column="sealed"),
     Sealed(what="credentials", table="kept", key="connection", column="sealed", key_type="text"),
 )

@@ -319,10 +319,14 @@ def delivery(row: Row, vault: Vault, now: float, probe: bool = False) -> Deliver
 # --- callbacks ---
 
 
+def sealed_callback(request: Callback, vault: Vault) -> str:
+    """A callback as it is kept until it is handled."""
+    return seal([request.method, request.headers, request.query, request.body.hex()], vault)
+
+
 def new_callback(came: CallbackCame, vault: Vault) -> str:
     """The row of the callback table."""
-    request = came.callback
-    sealed = seal([request.method, request.headers, request.query, request.body.hex()], vault)
+    sealed = sealed_callback(came.callback, vault)
     return dumps({"id": came.id, "job_id": came.job_id, "digest": came.digest, "request": sealed, "hold": came.hold})
 
 

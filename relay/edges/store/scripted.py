@@ -40,6 +40,9 @@ from relay.ports import (
     Repeat,
     RequestRefused,
     Stale,
+    StrayCame,
+    StraysMatched,
+    StraysTurned,
     SubscriptionDropped,
     SubscriptionKept,
     Subscriptions,
@@ -106,6 +109,8 @@ class ScriptedStore(ABC):
     @overload
     async def record(self, change: SubscriptionsConfigured) -> Recorded: ...
     @overload
+    async def record(self, change: StrayCame | StraysMatched) -> StraysTurned: ...
+    @overload
     async def record(self, change: ConnectionTurned) -> Recorded | Stale: ...
     async def record(self, change: Any) -> Any:
         return await self._done(change)
@@ -168,6 +173,14 @@ class ScriptedStore(ABC):
 
     async def lanes_now(self, lanes: Collection[str]) -> Mapping[str, LaneNow]:
         return await self._read(lambda _: self._reads.lanes_now(lanes))
+
+    async def strays(
+        self, connection: str | None, connections: frozenset[str] | None, limit: int, cursor: str | None
+    ) -> Page:
+        return await self._read(lambda _: self._reads.strays(connection, connections, limit, cursor))
+
+    async def strays_matched(self) -> bool:
+        return await self._read(lambda _: self._reads.strays_matched())
 
     async def connections_now(self) -> Mapping[str, ConnectionNow]:
         return await self._read(lambda _: self._reads.connections_now())

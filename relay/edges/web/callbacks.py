@@ -6,27 +6,60 @@ from aiohttp import web
 
 from relay.core.vendor import Callback
 from relay.edges.web.bodies import read_body
-from relay.edges.web.problems import Wrong
-from relay.edges.web.route import Call, Route
+from relay.edges.web.problems import Wrong, unprocessable
+from relay.edges.web.queries import StrayQuery, read_query
+from relay.edges.web.route import READ, Call, Route, answer
+from relay.edges.web.views import StrayPage, StrayView
+from relay.messages import Complaint, rfc3339
+from relay.ports import Verdict
 
 
 async def receive(call: Call) -> web.Response:
     """200 once the callback is durable, also for a late or a repeated one."""
+    return _told(await call.doors.callback(call.request.match_info["token"], await _callback(call)))
+
+
+async def receive_fixed(call: Call) -> web.Response:
+    """The same at the one URL of a connection: which job it is about, the callback says."""
+    return _told(await call.doors.webhook(call.request.match_info["connection"], await _callback(call)))
+
+
+async def index(call: Call) -> web.Response:
+    """Callbacks to fixed URLs whose job relay does not know (yet)."""
+    query = read_query(call.request, StrayQuery)
+    try:
+        page = await call.doors.store.strays(query.connection, call.caller.connections, query.limit, query.cursor)
+    except (ValueError, OverflowError) as error:
+        raise unprocessable([Complaint(path="cursor", message=str(error))]) from error
+    items = tuple(
+        StrayView(
+            id=stray.id,
+            connection=stray.connection,
+            vendor_job_id=stray.vendor_job_id,
+            came_at=rfc3339(stray.came_at),
+        )
+        for stray in page.items
+    )
+    return answer(StrayPage(items=items, next=page.next))
+
+
+async def _callback(call: Call) -> Callback:
     request = call.request
-    body = await read_body(request, call.doors.max_bytes)
-    callback = Callback(
+    return Callback(
         method=request.method,
         headers=_headers(request),
         query={_clean(name): _clean(value) for name, value in request.query.items()},
-        body=body,
+        body=await read_body(request, call.doors.max_bytes),
     )
-    verdict = await call.doors.callback(request.match_info["token"], callback)
+
+
+def _told(verdict: Verdict) -> web.Response:
     if verdict == "unknown":
         raise Wrong(404, "not_found", "no job is called back at this address")
     if verdict == "unsigned":
         detail = "the callback's signature is missing or not the vendor's"
         raise Wrong(401, "unauthorized", detail, headers={"WWW-Authenticate": "Signature"})
-    return web.Response(body=b'{"status": "stored"}', content_type="application/json")
+    return web.json_response({"status": verdict})
 
 
 def _headers(request: web.Request) -> Mapping[str, str]:
@@ -52,5 +85,24 @@ ROUTES = (
         scopes=None,
         answers={200: "It is stored, also where it is late or was stored before."},
         problems=(401, 404, 408, 413, 503),
+    ),
+    Route(
+        method="POST",
+        path="/v1/webhooks/{connection}",
+        handle=receive_fixed,
+        summary="A vendor with one fixed URL reports how a job fares: for connections that set `webhookSecret`.",
+        scopes=None,
+        answers={200: "It is stored, also where its job is not known yet; or it names none, and is ignored."},
+        problems=(401, 404, 408, 413, 503),
+    ),
+    Route(
+        method="GET",
+        path="/v1/callbacks",
+        handle=index,
+        summary="Callbacks to fixed URLs about jobs that relay does not know (yet), newest first: kept for a week.",
+        scopes=READ,
+        query=StrayQuery,
+        answers={200: StrayPage},
+        problems=(401, 403, 422, 503),
     ),
 )

@@ -52,16 +52,17 @@ class Greeted(Protocol):
 class Doors:
     """The ways in and what may be looked at.
 
-    `take` raises Refusal and StoreUnavailable, `callback` StoreUnavailable. `readiness` gives the body of /readyz,
-    `metrics` that of /metrics in Prometheus' text format. `wake_announce` is called when a delivery became due.
-    `trial` sends a subscription one test event, `greet` asks a connection's vendor whether it lets relay in.
-    `broker_away` says why nothing can be published now, None if it can.
-    `vendors` are all that relay knows, configured or not. Without `tokens` only this machine is answered.
-    `max_bytes` is the largest body taken.
+    `take` raises Refusal and StoreUnavailable, `callback` and `webhook` (a connection's fixed URL) StoreUnavailable.
+    `readiness` gives the body of /readyz, `metrics` that of /metrics in Prometheus' text format. `wake_announce` is
+    called when a delivery became due. `trial` sends a subscription one test event, `greet` asks a connection's vendor
+    whether it lets relay in. `broker_away` says why nothing can be published now, None if it can. `vendors` are all
+    that relay knows, configured or not. Without `tokens` only this machine is answered. `max_bytes` is the largest body
+    taken.
     """
 
     take: Callable[[Asked], Awaitable[Accepted | Repeat]]
     callback: Callable[[str, Callback], Awaitable[Verdict]]
+    webhook: Callable[[str, Callback], Awaitable[Verdict]]
     store: Store
     accounts: Mapping[str, Account]
     readiness: Callable[[], Awaitable[Mapping[str, Any]]]

@@ -46,6 +46,12 @@ class PageQuery(Query):
     """`next` of the page before."""
 
 
+class StrayQuery(PageQuery):
+    """Which callbacks to list."""
+
+    connection: Word | None = None
+
+
 class Listing(PageQuery):
     """What every listing of events takes."""
 

@@ -199,6 +199,22 @@ class ConnectionView(Message):
     jobs: dict[str, int]
 
 
+class StrayView(Message):
+    """A callback to a connection's fixed URL that names a vendor job of which relay does not know."""
+
+    id: str
+    connection: str
+    vendor_job_id: str
+    came_at: str
+
+
+class StrayPage(Message):
+    """A page of them."""
+
+    items: tuple[StrayView, ...]
+    next: str | None
+
+
 class GreetingView(Message):
     """What came of asking a connection's vendor; `well` is null where there was nothing to ask."""
 

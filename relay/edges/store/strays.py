@@ -1,0 +1,62 @@
+"""Callbacks to a connection's fixed URL that came before relay knew their job, or without its ever knowing it."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from relay.edges.store import rows
+from relay.edges.store.script import Outcome, Row, Run, Script, Write
+from relay.ports import Stray, StrayCame, StraysMatched, StraysTurned, Vault
+
+
+def prepared(came: StrayCame, vault: Vault) -> Write:
+    """A callback as the writer takes it."""
+    sealed = rows.sealed_callback(came.callback, vault)
+    return Write(came, (f"stray {came.connection} {came.digest}",), sealed)
+
+
+def matching(change: StraysMatched) -> Write:
+    """A round of matching as the writer takes it."""
+    return Write(change, ("strays",))
+
+
+def keep(writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
+    """Each of them kept, and handed at once to the jobs that are known already."""
+    for write in writes:
+        came: StrayCame = write.value
+        yield Run(
+            "keep_stray",
+            {
+                "id": came.id,
+                "connection": came.connection,
+                "vendor_job_id": came.vendor_job_id,
+                "digest": came.digest,
+                "request": write.row,
+                "now": now,
+            },
+        )
+    matched = yield from _match(now)
+    return [partial(StraysTurned, matched=matched)] * len(writes)
+
+
+def match(writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
+    """Those whose job has become known handed to it, those that are too old dropped."""
+    outcomes: list[Outcome] = []
+    for write in writes:
+        change: StraysMatched = write.value
+        matched = yield from _match(now)
+        dropped = yield Run("drop_old_strays", {"before": now - change.keep})
+        gone = tuple((connection, vendor_job_id) for _, connection, vendor_job_id in dropped)
+        outcomes.append(partial(StraysTurned, matched=matched, dropped=gone))
+    return outcomes
+
+
+def _match(now: float) -> Script[int]:
+    matched = yield Run("match_strays", {"now": now})
+    yield Run("drop_matched_strays")
+    return len(matched)
+
+
+def read(row: Row) -> Stray:
+    """One of a listing."""
+    _, stray_id, connection, vendor_job_id, came_at = row
+    return Stray(id=stray_id, connection=connection, vendor_job_id=vendor_job_id, came_at=came_at)

@@ -1,0 +1,58 @@
+-- Callbacks that wait for their job to be known.
+
+-- name: keep_stray
+INSERT INTO stray (id, connection, vendor_job_id, digest, request, came_at)
+VALUES (:id, :connection, :vendor_job_id, :digest, :request, :now)
+ON CONFLICT DO NOTHING
+RETURNING id;
+
+-- name: strays_matched
+-- Whether any of them has a job by now.
+SELECT 1
+FROM stray AS s
+CROSS JOIN job AS j ON j.connection = s.connection
+    AND j.key IN (SELECT key FROM job WHERE vendor_job_id = s.vendor_job_id
+                  UNION SELECT job FROM vendor_job WHERE vendor_job_id = s.vendor_job_id)
+LIMIT 1;
+
+-- name: match_strays
+-- Those whose job is known by now become its callbacks: of each job that follows the vendor's.
+INSERT INTO callback (id, job, digest, lane, request, due, leased)
+SELECT s.id || '_' || j.key, j.key, s.digest, j.lane, s.request, :now, 0
+FROM stray AS s
+CROSS JOIN job AS j ON j.connection = s.connection
+    AND j.key IN (SELECT key FROM job WHERE vendor_job_id = s.vendor_job_id
+                  UNION SELECT job FROM vendor_job WHERE vendor_job_id = s.vendor_job_id)
+WHERE true
+ON CONFLICT DO NOTHING
+RETURNING id;
+
+-- name: drop_matched_strays
+DELETE FROM stray WHERE key IN (
+SELECT s.key
+FROM stray AS s
+CROSS JOIN job AS j ON j.connection = s.connection
+    AND j.key IN (SELECT key FROM job WHERE vendor_job_id = s.vendor_job_id
+                  UNION SELECT job FROM vendor_job WHERE vendor_job_id = s.vendor_job_id)
+);
+
+-- name: drop_old_strays
+DELETE FROM stray WHERE came_at < :before
+RETURNING id, connection, vendor_job_id;
+
+-- name: strays
+-- A page of them, newest first.
+SELECT s.key, s.id, s.connection, s.vendor_job_id, s.came_at
+FROM stray AS s
+WHERE {where}
+ORDER BY s.came_at DESC, s.key DESC
+LIMIT :limit;
+
+-- name: strays.connection
+s.connection = :connection
+
+-- name: strays.connections
+s.connection IN (SELECT value FROM json_each(:connections))
+
+-- name: strays.cursor
+(s.came_at, s.key) < (:cursor_at, :cursor_key)
