@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from relay.core.answers import read_object, result_of, rows_of, unavailable, unlooked
 from relay.core.facts import (
@@ -49,7 +49,7 @@ def run(connection: Connection, job: Job, callback: CallbackAddress | None) -> F
     """Start a recipe's job. A test run ends with its answer."""
     response = yield run_request(connection, job, callback)
     if response.status == 304:
-        return _submitted((yield from find_taken(connection, job, response)), job.attempt)
+        return submitted((yield from find_taken(connection, job, response)), job.attempt)
     return _read_run(connection, job, callback, response)
 
 
@@ -57,17 +57,31 @@ def find_run(connection: Connection, job: Job, callback: CallbackAddress | None)
     """Learn whether an unanswered run arrived: by its key, which the vendor takes only once, else by looking it up."""
     if not is_test(job) and not options_of(connection).execution_id_header:
         return (yield from look_up(connection, job))
-    response = yield run_request(connection, job, callback)
+    return (
+        yield from send_again(
+            run_request(connection, job, callback),
+            lambda response: _read_run(connection, job, callback, response),
+            lambda taken: find_taken(connection, job, taken) if taken else look_up(connection, job),
+        )
+    )
+
+
+def send_again(
+    request: Request, read: Callable[[Response], Fact], seek: Callable[[Response | None], Flow[Fact]]
+) -> Flow[Fact]:
+    """What came of an unanswered submit, by sending it again under its key. `seek` looks for what has that key already,
+    given the answer that says so, or for what may be there although the vendor refuses the submit now."""
+    response = yield request
     if response.status == 304:
-        return (yield from find_taken(connection, job, response))
-    fact = _read_run(connection, job, callback, response)
+        return (yield from seek(response))
+    fact = read(response)
     if isinstance(fact, NotSent):
         return PollFailed(error=fact.error, retry_after=fact.retry_after)
     if isinstance(fact, Unanswered) or (isinstance(fact, Refused) and response.status in {401, 403}):
         return PollFailed(error=fact.error)
     if isinstance(fact, Refused):
         # The vendor refuses now what it may have taken before (the recipe may be gone since).
-        found = yield from look_up(connection, job)
+        found = yield from seek(None)
         return fact if isinstance(found, NotFound) else found
     return fact
 
@@ -77,10 +91,10 @@ def _read_run(connection: Connection, job: Job, callback: CallbackAddress | None
     return reports.read_run(response, job.attempt, test_run=is_test(job), secrets=secrets)
 
 
-def _submitted(fact: Fact, attempt: int) -> Fact:
+def submitted(fact: Fact, attempt: int) -> Fact:
     """A look-up's fact as the answer to a submit."""
     if isinstance(fact, Found):
-        return Submitted(attempt=attempt, ref=fact.ref)
+        return Submitted(attempt=attempt, ref=fact.ref, memo=fact.memo)
     error = fact.error if isinstance(fact, PollFailed) else None
     message = fact.message if isinstance(fact, NotFound) else "the run that has our key could not be looked up"
     return Unanswered(attempt=attempt, error=error or unavailable(message))
@@ -143,9 +157,16 @@ def secrets_of(connection: Connection, job: Job, callback: CallbackAddress | Non
     first = options.oauth.refresh_token if options.oauth else None
     given = [secret.get_secret_value() for secret in (options.token, options.password, first) if secret is not None]
     own = [*given, authorization(options).partition(" ")[2]]
-    overrides = job.spec.parameters.get("overrides") or {}
-    hooks = [str(hook.get("secretKey") or "") for hook in overrides.get("webhooks") or ()]
-    return [*own, *hooks, *((callback.secret, callback.url) if callback else ())]
+    return [*own, *_keys_in(job.spec.parameters), *((callback.secret, callback.url) if callback else ())]
+
+
+def _keys_in(value: JsonValue) -> Iterator[str]:
+    """The keys of the request's own webhooks, wherever they are in its parameters."""
+    if isinstance(value, Mapping) and isinstance(value.get("secretKey"), str):
+        yield value["secretKey"]
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for part in inner:
+        yield from _keys_in(part)
 
 
 # --- find ----------------------------------------------------------------------------------------------------------

@@ -118,8 +118,64 @@ class RunRecipe(Parameters):
     ranfrom: str | None = None
 
 
+class RunFlow(Parameters):
+    """Parameters of `runFlow`: the flow, and beside it the vendor's request for all of its outputs."""
+
+    flow: VendorId
+    run_parameters: RunParameters | None = None
+    execution: str | None = None
+    spark_options: list[SparkOption] | None = None
+    databricks_options: list[Setting] | None = None
+    schema_drift_options: VendorObject | None = None
+    wrangled_dataset_ids: list[VendorId] | None = None
+    """The recipes to run; all without it."""
+    ignore_recipe_errors: bool | None = None
+    schedule_execution_id: VendorId | None = None
+    overrides: dict[str, Overrides] | None = None
+    """What this one run does differently, by the recipe's name."""
+    run_async: bool | None = None
+    """Let the vendor answer before all jobs are made; goes into the query."""
+
+
+class RunDeployment(Parameters):
+    """Parameters of `runDeployment`: the deployment, and beside it the vendor's request for its active release."""
+
+    deployment: VendorId
+    run_parameters: RunParameters | None = None
+    overrides: Overrides | None = None
+
+
+class Publish(Parameters):
+    """Parameters of `publish`: the results of a job, written to a table once more."""
+
+    job_group: VendorId
+    """The job whose results they are."""
+    connection: Reference
+    """The vendor's connection to the target."""
+    path: list[str] | None = None
+    """The way to the database or schema."""
+    table: str
+    action: str
+    """create, load, createAndLoad, truncateAndLoad, dropAndLoad, …"""
+    input_format: str
+    """The format of the results that are read: avro, pqt, csv, json, … as the target takes it."""
+    flow_node_id: VendorId | None = None
+    """The recipe."""
+    api_version: Literal["v4", "v3"] = "v4"
+    """`v3` for releases before 6.4."""
+
+
+class Listing(Parameters):
+    """Parameters of `history` and `listRunning`: a page of the job library."""
+
+    filter: str | None = None
+    """Words to look for, such as a flow's name."""
+    limit: int | None = Field(default=None, ge=1, le=1000)
+    offset: int | None = Field(default=None, ge=0)
+
+
 class OfJobGroup(Parameters):
-    """Parameters of the operations on a job that the vendor has: `status`, `watch`, `cancel`."""
+    """Parameters of the operations on a job that the vendor has: `status`, `details`, `watch`, `cancel`."""
 
     job_group: VendorId
     """The vendor's id of the job, as its run answered it."""
