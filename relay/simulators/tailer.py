@@ -1,8 +1,8 @@
 """A stand-in Tailer: runs that wait, work and end, and configurations that can be switched off.
 
-A connection's `baseUrl` is the server's URL with `/v1`. Any configuration id works; its runs take `duration` seconds
-and succeed. These (with `_` and the environment behind them for a table-to-table) have a fate of their own, so that
-what relay makes of it can be seen without touching the server:
+A connection's `baseUrl` is the server's URL, with the vendor's `/v1` or without. Any configuration id works; its runs
+take `duration` seconds and succeed. These (with `_` and the environment behind them for a table-to-table) have a fate
+of their own, so that what relay makes of it can be seen without touching the server:
 
     id      what happens
     9001    the run fails                                 9011    the launch is answered after 5 s
@@ -172,13 +172,14 @@ class TailerSimulator(VendorServer):
 
     def routes(self) -> Sequence[web.RouteDef]:
         """What of the vendor's API is there."""
-        return [
-            web.post("/v1/dag/launch", self._launch),
-            web.post("/v1/dag/status", self._status),
-            web.post("/v1/configuration/status", self._switch),
-            web.post("/v1/workflow/status", self._switch),
-            web.post("/token", self._token),
-        ]
+        paths = {
+            "/dag/launch": self._launch,
+            "/dag/status": self._status,
+            "/configuration/status": self._switch,
+            "/workflow/status": self._switch,
+        }
+        places = [web.post(version + path, do) for version in ("/v1", "") for path, do in paths.items()]
+        return [*places, web.post("/token", self._token)]
 
     def failure(self, status: int, message: str) -> Reply:
         """`{"message"}`."""
