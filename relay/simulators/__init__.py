@@ -12,10 +12,11 @@ from collections.abc import Mapping
 
 from relay.simulators.datameer import DatameerSimulator
 from relay.simulators.server import VendorServer
+from relay.simulators.sqlflow import SqlflowSimulator
 from relay.simulators.tailer import TailerSimulator
 from relay.simulators.trifacta import TrifactaSimulator
 
 SIMULATORS: Mapping[str, type[VendorServer]] = {
-    server.vendor: server for server in (DatameerSimulator, TailerSimulator, TrifactaSimulator)
+    server.vendor: server for server in (DatameerSimulator, SqlflowSimulator, TailerSimulator, TrifactaSimulator)
 }
 """Every stand-in server, by its vendor's name."""
