@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -31,6 +32,8 @@ from pydantic.fields import FieldInfo
 from relay.core.signature import standard_key
 from relay.log import Format, Level
 from relay.messages import Complaint, Standing, complaints_of, json_path, wire_name
+from relay.vendors import VENDORS
+from relay.vendors.declared import Declaration, Mistakes, vendor_of
 
 PREFIX = "RELAY_"
 NOT_SETTINGS = ("RELAY_CONFIG", "RELAY_SERVER", "RELAY_TOKEN", "RELAY_FAILPOINTS")
@@ -45,6 +48,7 @@ _KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 _DATABASE_URL = re.compile(r"sqlite:///.+|postgres(ql)?://([^/?#@\s]*@)?[^/?#@\s]*/[^/?#@\s]+(\?[^#@\s]*)?")
 
 Place: TypeAlias = tuple[str | int, ...]
+S = TypeVar("S", bound=BaseModel)
 
 
 _TEXT_OR_PLACE: Mapping[str, Any] = {
@@ -249,6 +253,25 @@ class SubscriptionSettings(Standing):
         return self
 
 
+RESERVED = frozenset(wire_name(name, info) for name, info in ConnectionSettings.model_fields.items())
+"""What a declared vendor's settings of a connection can't be called."""
+
+
+def _without_code(name: str) -> str:
+    if name in VENDORS:
+        raise ValueError(f"relay has code for {name}: call the declared vendor otherwise")
+    return name
+
+
+Declarations: TypeAlias = Mapping[
+    Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$"), AfterValidator(_without_code)], Declaration
+]
+
+
+class _Declared(Section):
+    vendors: Declarations
+
+
 class Settings(Section):
     """All settings of one relay."""
 
@@ -258,6 +281,8 @@ class Settings(Section):
     http: Http = Http()
     egress: Egress = Egress()
     connections: Mapping[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")], ConnectionSettings] = {}
+    vendors: Declarations = {}
+    """Vendors without code: each declared here, or in the file that `{file: …}` names, beside this one."""
     tokens: tuple[Token, ...] = ()
     subscriptions: Mapping[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")], SubscriptionSettings] = {}
     """Standing webhook targets, by name; these are changed here alone."""
@@ -294,12 +319,47 @@ def load(config: str | Path | None = None, environ: Mapping[str, str] | None = N
     config = config or environ.get("RELAY_CONFIG")
     file = _from_file(Path(config)) if config else Sources({}, {})
     sources = _merged(file, _from_environment(environ, file.values.get("connections")))
+    sources = _with_declarations(sources, Path(config).parent if config else Path())
+    settings = _checked(Settings, _resolved(sources.values, (), sources, environ), sources)
+    _check_declarations(settings.vendors, sources)
+    return settings
+
+
+def declarations_of(file: Path) -> Mapping[str, Declaration]:
+    """The vendors that a file declares: one, called as the file, or those under its `vendors`. Raises SettingsError."""
+    sources = _from_file(file)
+    if "vendors" not in sources.values:
+        name = re.sub(r"[^a-z0-9_-]", "-", file.stem.lower())[:63] or "vendor"
+        places = {("vendors", name, *place): at for place, at in sources.places.items()}
+        sources = Sources({"vendors": {name: sources.values}}, places)
+    sources = _with_declarations(sources, file.parent)
+    declared = _checked(_Declared, {"vendors": sources.values["vendors"]}, sources).vendors
+    _check_declarations(declared, sources)
+    return declared
+
+
+def _checked(model: type[S], values: Any, sources: Sources) -> S:
     try:
-        return Settings.model_validate(_resolved(sources.values, (), sources, environ))
+        return model.model_validate(values)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        told = zip(details, complaints_of(error, Settings), strict=False)  # of very many, the first are told
+        told = zip(details, complaints_of(error, model), strict=False)  # of very many, the first are told
         raise SettingsError("\n".join(_line(sources.place(detail["loc"]), each) for detail, each in told)) from None
+
+
+def _check_declarations(declared: Declarations, sources: Sources) -> None:
+    """Whether a vendor can be made of each."""
+    lines: list[str] = []
+    for name, declaration in declared.items():
+        try:
+            vendor_of(name, declaration, RESERVED)
+        except Mistakes as mistakes:
+            for each in mistakes.found:
+                place: Place = ("vendors", name, *each.place)
+                complaint = Complaint(path=json_path(place), message=each.message)
+                lines.append(_line(sources.place(place), complaint))
+    if lines:
+        raise SettingsError("\n".join(lines))
 
 
 def _line(place: str, complaint: Complaint) -> str:
@@ -441,11 +501,29 @@ def _laid_over(under: Any, over: Any) -> Any:
     return {**under, **over, **both}
 
 
+def _with_declarations(sources: Sources, folder: Path) -> Sources:
+    """With the declarations that stand in files of their own, which are found from the folder."""
+    declared = sources.values.get("vendors")
+    for name, value in declared.items() if isinstance(declared, dict) else ():
+        if isinstance(value, dict) and value.keys() == {"file"} and isinstance(value["file"], str):
+            try:
+                read = _from_file(folder / value["file"])
+            except SettingsError as error:
+                where = sources.place(("vendors", name))
+                raise SettingsError(f"{where}: vendors.{name}: {error}") from None
+            inner = {("vendors", name, *place): at for place, at in read.places.items()}
+            vendors = {**sources.values["vendors"], name: read.values}
+            sources = Sources({**sources.values, "vendors": vendors}, {**sources.places, **inner})
+    return sources
+
+
 # --- secrets that stand elsewhere ---
 
 
 def _resolved(value: Any, path: Place, sources: Sources, environ: Mapping[str, str]) -> Any:
-    """The value with every `{file: …}` and `{env: …}` replaced by what stands there."""
+    """The value with every `{file: …}` and `{env: …}` replaced by what stands there; declared vendors hold none."""
+    if path[:1] == ("vendors",):
+        return value
     if isinstance(value, list):
         return [_resolved(inner, (*path, number), sources, environ) for number, inner in enumerate(value)]
     if not isinstance(value, dict):
