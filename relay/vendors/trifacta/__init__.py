@@ -1,8 +1,18 @@
 """Trifacta (Designer Cloud): runs recipes' jobs, reports their end by webhook."""
 
+from dataclasses import replace
+
 from relay.core.vendor import Operation, Reporting, Vendor
-from relay.vendors.trifacta import flows, login, reports
-from relay.vendors.trifacta.wire import OfJobGroup, RunRecipe, TrifactaOptions
+from relay.vendors.trifacta import asking, flows, login, publishing, reports, several
+from relay.vendors.trifacta.wire import (
+    Listing,
+    OfJobGroup,
+    Publish,
+    RunDeployment,
+    RunFlow,
+    RunRecipe,
+    TrifactaOptions,
+)
 
 REPORTING = Reporting(read=flows.read_callback, job_id=reports.callback_job_id, verify=flows.verify)
 
@@ -15,6 +25,29 @@ RUN = Operation(
     cancel=flows.cancel,
     callback=REPORTING,
 )
+RERUN = replace(RUN, name="rerun")
+RUN_FLOW = Operation(
+    name="runFlow",
+    parameters=RunFlow,
+    submit=several.run_flow,
+    find=several.find_flow_run,
+    poll=several.poll,
+    cancel=several.cancel,
+)
+RUN_DEPLOYMENT = Operation(
+    name="runDeployment",
+    parameters=RunDeployment,
+    submit=several.run_deployment,
+    poll=several.poll,
+    cancel=several.cancel,
+)
+PUBLISH = Operation(
+    name="publish",
+    parameters=Publish,
+    submit=publishing.publish,
+    find=publishing.find,
+    poll=publishing.poll,
+)
 WATCH = Operation(
     name="watch",
     parameters=OfJobGroup,
@@ -24,6 +57,9 @@ WATCH = Operation(
     repeatable=True,
 )
 STATUS = Operation(name="status", parameters=OfJobGroup, submit=flows.status, repeatable=True)
+DETAILS = Operation(name="details", parameters=OfJobGroup, submit=asking.details, repeatable=True)
+HISTORY = Operation(name="history", parameters=Listing, submit=asking.history, repeatable=True)
+LIST_RUNNING = Operation(name="listRunning", parameters=Listing, submit=asking.list_running, repeatable=True)
 CANCEL = Operation(
     name="cancel",
     parameters=OfJobGroup,
@@ -35,7 +71,22 @@ VENDOR = Vendor(
     name="trifacta",
     title="Trifacta (Designer Cloud)",
     options=TrifactaOptions,
-    operations={operation.name: operation for operation in (RUN, WATCH, STATUS, CANCEL)},
+    operations={
+        operation.name: operation
+        for operation in (
+            RUN,
+            RERUN,
+            RUN_FLOW,
+            RUN_DEPLOYMENT,
+            PUBLISH,
+            WATCH,
+            STATUS,
+            DETAILS,
+            HISTORY,
+            LIST_RUNNING,
+            CANCEL,
+        )
+    },
     authenticate=login.authenticate,
     greeting=flows.greeting,
     remembers=login.remembers,

@@ -154,6 +154,16 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
 }
 """The bodies in the documents, by what they override."""
 
+PUBLICATION: Mapping[str, Any] = {
+    "connection": {"id": 1},
+    "path": ["default"],
+    "table": "test_table3",
+    "action": "create",
+    "inputFormat": "avro",
+    "flowNodeId": 10,
+}
+"""The documents' body of a publication."""
+
 RELAY_WEBHOOK = {
     "name": "relay",
     "url": CALLBACK.url,
@@ -216,8 +226,30 @@ ROOM = Room(
                 ]
             },
         },
+        "rerun": RECIPE,
+        "runFlow": {
+            "flow": 5479,
+            "overrides": {
+                "airlines": {
+                    "webhooks": [
+                        {
+                            "name": "own",
+                            "url": "https://hooks.test/x",
+                            "method": "post",
+                            "triggerEvent": "onJobDone",
+                            "secretKey": "hook-secret-of-the-request",
+                        }
+                    ]
+                }
+            },
+        },
+        "runDeployment": {"deployment": 3},
+        "publish": {"jobGroup": 2, **PUBLICATION},
         "watch": {"jobGroup": 961247},
         "status": {"jobGroup": 961247},
+        "details": {"jobGroup": 961247},
+        "history": {"filter": "airlines", "limit": 10},
+        "listRunning": {},
         "cancel": {"jobGroup": 961247},
     },
     words=WORDS,

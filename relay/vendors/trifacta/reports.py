@@ -6,6 +6,8 @@ Webhooks: the page "Create Flow Webhook Task" in the vendor's documentation
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from typing import Literal, NamedTuple, TypeAlias
 
 from relay.core.answers import (
@@ -24,6 +26,7 @@ from relay.core.facts import (
     Fact,
     Failed,
     NotFound,
+    NotSent,
     PollFailed,
     Ref,
     StillRunning,
@@ -48,6 +51,10 @@ STATES: Mapping[str, VendorState] = {
     "Cancelled": "canceled",
 }
 """The vendor's words for a job group. Any other word, its own `undefined` among them, tells nothing: keep asking."""
+
+
+LONGEST_QUOTA = 3600.0
+"""Seconds of a quota at most: they are a minute's. A reset beyond is a mistake."""
 
 
 def state_of(status: str | None) -> VendorState:
@@ -88,7 +95,32 @@ def read_refusal(
     missing: ErrorCode = ErrorCode.VENDOR_REJECTED,
 ) -> Fact | None:
     """Why the vendor did not do as asked, in its own words; None when it did. `missing` is what its 404 means."""
-    return refusal(response, attempt, words(response, secrets), missing=missing, details=origin(response))
+    fact = refusal(response, attempt, words(response, secrets), missing=missing, details=origin(response))
+    if isinstance(fact, NotSent) and fact.retry_after is None:
+        return replace(fact, retry_after=until_reset(response))
+    return fact
+
+
+def until_reset(response: Response) -> float | None:
+    """Seconds until a quota that is used up begins anew, as a 429 tells it; None where it does not.
+
+    The reset is in Unix milliseconds of the vendor's clock, which its answer's Date tells; in whole seconds, so that up
+    to one too many is waited.
+    """
+    if response.status != 429:
+        return None
+    try:
+        now = parsedate_to_datetime(response.headers.get("date", "")).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    waits = [
+        float(reset) / 1000 - now
+        for quota in ("user", "workspace")
+        if (reset := response.headers.get(f"x-rate-limit-{quota}-reset", "")).isdecimal()
+        and len(reset) < 16
+        and response.headers.get(f"x-rate-limit-{quota}-remaining", "0").strip() == "0"
+    ]
+    return max(0.0, min(max(waits), LONGEST_QUOTA)) if waits else None
 
 
 # --- answers to a look ---------------------------------------------------------------------------------------------
@@ -96,14 +128,83 @@ def read_refusal(
 
 def read_poll(response: Response, secrets: Iterable[str] = ()) -> Fact:
     """How a job group fares, as GET /v4/jobGroups/{id}?embed=jobs tells it."""
+    group = read_one_job_group(response, secrets)
+    return fact_of(group["status"], group, jobs_of(group), secrets) if isinstance(group, dict) else group
+
+
+def read_one_job_group(response: Response, secrets: Iterable[str] = ()) -> dict[str, JsonValue] | PollFailed | NotFound:
+    """A job group that has a status, or why there is none."""
     if response.status in {404, 410}:
         return NotFound(message=words(response, secrets))
     if not response.ok:
-        return unlooked(response, words(response, secrets), origin(response))
+        return unread(response, secrets)
     try:
-        return read_job_group(read_object(response), secrets)
+        group = read_object(response)
+        if not isinstance(group.get("status"), str):
+            raise Unreadable("the job group has no status")
     except Unreadable as error:
-        return PollFailed(error=unavailable(f"Trifacta's answer tells nothing: {error}", **origin(response)))
+        return untold(response, error)
+    return group
+
+
+def read_job_groups(
+    response: Response, secrets: Iterable[str] = ()
+) -> dict[str, Mapping[str, JsonValue]] | PollFailed | NotFound:
+    """Job groups by their ids, each with a status, or why there are none."""
+    rows = read_rows(response, secrets)
+    if not isinstance(rows, list):
+        return rows
+    whole = [row for row in rows if is_id(row.get("id")) and isinstance(row.get("status"), str)]
+    if len(whole) < len(rows):
+        return untold(response, Unreadable("a job group has no id or no status"))
+    return {str(row["id"]): row for row in whole}
+
+
+def read_rows(response: Response, secrets: Iterable[str] = ()) -> list[Mapping[str, JsonValue]] | PollFailed | NotFound:
+    """The objects of a listing, or why there are none."""
+    if response.status in {404, 410}:
+        return NotFound(message=words(response, secrets))
+    if not response.ok:
+        return unread(response, secrets)
+    try:
+        answer = response.json()
+        if not isinstance(answer, list | dict) or not isinstance(rows := _listed(answer), list):
+            raise Unreadable("the answer lists nothing")
+    except Unreadable as error:
+        return untold(response, error)
+    return rows_of(rows)
+
+
+def read_sub_job_status(
+    sub_job: str, response: Response, secrets: Iterable[str] = ()
+) -> dict[str, JsonValue] | PollFailed | NotFound:
+    """A sub-job of which only the status is told: a bare text."""
+    if response.status in {404, 410}:
+        return NotFound(message=words(response, secrets))
+    if not response.ok:
+        return unread(response, secrets)
+    try:
+        status = response.json()
+        if not isinstance(status, str):
+            raise Unreadable("the answer is no status")
+    except Unreadable as error:
+        return untold(response, error)
+    return {"id": sub_job, "status": status}
+
+
+def _listed(answer: JsonValue) -> JsonValue:
+    return answer.get("data") if isinstance(answer, dict) else answer
+
+
+def unread(response: Response, secrets: Iterable[str] = ()) -> PollFailed:
+    """A look that was refused or failed."""
+    looked = unlooked(response, words(response, secrets), origin(response))
+    return replace(looked, retry_after=looked.retry_after or until_reset(response))
+
+
+def untold(response: Response, error: Unreadable) -> PollFailed:
+    """A look whose answer cannot be read."""
+    return PollFailed(error=unavailable(f"Trifacta's answer tells nothing: {error}", **origin(response)))
 
 
 def read_status(response: Response, attempt: int) -> Fact:
@@ -116,14 +217,6 @@ def read_status(response: Response, attempt: int) -> Fact:
     word = word if isinstance(word, str) else None
     known = ref_of(group.get("id"))
     return Answered(result=group, vendor_job_id=known.id if known else None, status=word, state=state_of(word))
-
-
-def read_job_group(group: Mapping[str, JsonValue], secrets: Iterable[str] = ()) -> VendorFact:
-    """The vendor's job group as a fact. Raises Unreadable if it has no status."""
-    status = group.get("status")
-    if not isinstance(status, str):
-        raise Unreadable("the job group has no status")
-    return fact_of(status, group, jobs_of(group), secrets)
 
 
 def fact_of(

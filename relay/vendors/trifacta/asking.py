@@ -1,0 +1,65 @@
+"""Conversations that only ask: the job library, and all that there is to know of a job group."""
+
+from contextlib import suppress
+
+from relay.core.answers import read_object
+from relay.core.facts import Answered, Fact
+from relay.core.flow import Flow, JsonValue, Request, TransportError, Unreadable
+from relay.core.job import ErrorCode, Job
+from relay.core.vendor import CallbackAddress, Connection
+from relay.vendors.trifacta import reports
+from relay.vendors.trifacta.flows import JOB_GROUPS, LIBRARY, job_group_of, look_request, secrets_of
+
+AT_WORK = "InProgress"
+"""The word by which the library is asked for what runs."""
+PARTS = ("jobs", "outputs", "publications")
+"""What a job group's details are made of, beside itself."""
+
+
+def history(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[Fact]:
+    """A page of what ran, the newest first."""
+    return (yield from _library(connection, job, {}))
+
+
+def list_running(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[Fact]:
+    """A page of what runs."""
+    return (yield from _library(connection, job, {"status": AT_WORK}))
+
+
+def _library(connection: Connection, job: Job, query: dict[str, str]) -> Flow[Fact]:
+    given = job.spec.parameters
+    query |= {name: str(given[name]) for name in ("filter", "limit", "offset") if given.get(name) is not None}
+    response = yield Request(method="GET", path=LIBRARY, query=query)
+    refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job))
+    if refused is not None:
+        return refused
+    try:
+        return Answered(result=read_object(response))
+    except Unreadable as error:
+        return reports.unclear(response, job.attempt, f"Trifacta's job library tells nothing: {error}")
+
+
+def details(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[Fact]:
+    """A job group with its sub-jobs, outputs and publications, as far as the edition tells them."""
+    group = job_group_of(job)
+    response = yield look_request(group)
+    refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job), missing=ErrorCode.UNKNOWN_JOB)
+    if refused is not None:
+        return refused
+    told = reports.read_status(response, job.attempt)
+    if not isinstance(told, Answered):
+        return told
+    parts = dict(told.result)
+    for name in PARTS:
+        if name not in parts:
+            parts |= yield from _part(group, name)
+    return Answered(result=parts, vendor_job_id=told.vendor_job_id, status=told.status, state=told.state)
+
+
+def _part(group: str, name: str) -> Flow[dict[str, JsonValue]]:
+    """One part under its name; nothing if it cannot be had."""
+    with suppress(TransportError, Unreadable):
+        response = yield Request(method="GET", path=f"{JOB_GROUPS}/{group}/{name}")
+        if response.ok:
+            return {name: response.json()}
+    return {}
