@@ -255,7 +255,7 @@ class DatameerSimulator(VendorServer):
     # --- run ---
 
     async def _trigger(self, request: web.Request) -> web.StreamResponse:
-        file = file_of(request)
+        file = file_of(request.match_info["file"])
 
         async def do() -> Reply:
             refused = self._refused(file)
@@ -307,7 +307,7 @@ class DatameerSimulator(VendorServer):
     # --- look ---
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
-        shown = self.shown(file_of(request))
+        shown = self.shown(file_of(request.match_info["file"]))
         return await self._about(request, "poll", self._file_status, job=str(shown.id) if shown else "")
 
     def _file_status(self, file: str) -> Reply:
@@ -349,7 +349,7 @@ class DatameerSimulator(VendorServer):
     async def _about(
         self, request: web.Request, on: str, tell: Callable[[str], Reply], job: str = ""
     ) -> web.StreamResponse:
-        file = file_of(request)
+        file = file_of(request.match_info["file"])
 
         async def do() -> Reply:
             return tell(file)
@@ -437,9 +437,8 @@ class DatameerSimulator(VendorServer):
         return datetime.fromtimestamp(time.time() - now + moment, self.zone)
 
 
-def file_of(request: web.Request) -> str:
+def file_of(asked: str) -> str:
     """The number of the file that is asked about by number, uuid or path."""
-    asked = request.match_info["file"]
     known = re.fullmatch(r"(\d+)|0{8}-0{4}-0{4}-0{4}-(\d{12})|/.*/(\d+)\.wbk", asked)
     number = next((each for each in known.groups() if each), None) if known else None
     return str(int(number)) if number else str(zlib.crc32(asked.encode()))

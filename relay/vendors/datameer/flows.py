@@ -120,7 +120,7 @@ def poll(connection: Connection, job: Job) -> Flow[Fact]:
         if shown.id == own:
             return (yield from concluded(connection, job, shown))
         if reports.older(shown.id, own):
-            return StillRunning(status=None, progress={"behind": shown.id})
+            return StillRunning(status=None, progress=None if shown.ended else {"behind": shown.id})
     elif not isinstance(shown, Execution) and not _missing(shown):
         return reports.sighting(shown)
     told = yield from look_at(connection, job, own)

@@ -437,7 +437,7 @@ SEQUENCES = (
         "a sequence whose first job failed, so that the second never began",
         [(detailed(16), answer({"jobStatus": "ERROR", "failureCount": 2})), (detailed(17), answer(NEVER_V1))],
         facts.Failed(
-            error=failed(16, " (2 failures counted): Datameer's API gives no reason, its job log does"),
+            error=failed(16, " (failureCount 2): Datameer's API gives no reason, its job log does"),
             status="ERROR",
             ref=ref(16, 17),
             result={
@@ -501,6 +501,11 @@ POLLS = (
         "a job behind an older execution of its file",
         [(LOOK, answer({**AT_WORK, "job-execution-id": 2}))],
         StillRunning(status=None, progress={"behind": "2"}),
+    ),
+    _poll(
+        "a job that its file does not show yet",
+        [(LOOK, answer({**COMPLETED, "job-execution-id": 2}))],
+        StillRunning(status=None),
     ),
     _poll(
         "a job behind which a newer one is queued",

@@ -193,7 +193,7 @@ def failure(execution: Execution, secrets: Iterable[str] = ()) -> JobError:
     """Why an execution failed. The documented answers give no reason, only counts; one that is given is told."""
     reason = shorten(hide(_text(field(execution.body, "reason", "error", "error-message")), secrets))
     failures = field(execution.body, "failure-count")
-    counted = f" ({failures} failures counted)" if isinstance(failures, int) and failures else ""
+    counted = f" (failureCount {failures})" if isinstance(failures, int) and failures else ""
     said = reason or "Datameer's API gives no reason, its job log does"
     return JobError(code=ErrorCode.JOB_FAILED, message=f"execution {execution.id} failed{counted}: {said}")
 
