@@ -1,0 +1,283 @@
+"""What a request to Tailer may hold, and how it goes out."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from relay.core import facts
+from relay.core.flow import Request, Response
+from relay.core.room import drive
+from relay.vendors.tailer import RUN, VENDOR
+from relay.vendors.tailer.flows import greeting
+from relay.vendors.tailer.recorded import (
+    FILES,
+    FILES_JOB,
+    OF_FILES,
+    OF_SWITCHED,
+    OF_TABLES,
+    OF_WORKFLOW,
+    ROOM,
+    RUN_ID,
+    TABLES,
+    TABLES_JOB,
+    memo,
+)
+
+EXAMPLES: Mapping[str, tuple[str, Mapping[str, Any], str, str]] = {
+    "launch": (
+        "run",
+        OF_TABLES,
+        "/dag/launch",
+        (
+            '{ "action": "launch_job", "account": "000099", "environment": "DEV",'
+            f' "configuration_type": "table-to-table", "configuration_id": "{TABLES}"}}'
+        ),
+    ),
+    "a run's status": (
+        "status",
+        {**OF_TABLES, "jobId": TABLES_JOB, "runId": RUN_ID},
+        "/dag/status",
+        (
+            '{"action": "check_run_status", "account": "000099", "environment": "DEV",'
+            f' "configuration_type": "table-to-table", "configuration_id": "{TABLES}", "job_id": "{TABLES_JOB}",'
+            f' "run_id": "{RUN_ID}"}}'
+        ),
+    ),
+    "a job's last status": (
+        "lastStatus",
+        OF_TABLES,
+        "/dag/status",
+        (
+            '{ "action": "get_last_status", "account": "000099", "environment": "DEV",'
+            f' "configuration_type": "table-to-table", "configuration_id": "{TABLES}"}}'
+        ),
+    ),
+    "a configuration's last status": (
+        "lastStatus",
+        OF_FILES,
+        "/dag/status",
+        (
+            '{ "action": "get_last_status", "account": "000099", "environment": "DEV",'
+            f' "configuration_type": "storage-to-storage", "configuration_id": "{FILES}"}}'
+        ),
+    ),
+    "a day's last successes": (
+        "lastStatus",
+        {**OF_FILES, "executionDate": "2020-12-09", "status": "SUCCESS", "limit": 2},
+        "/dag/status",
+        (
+            '{ "action": "get_last_status", "account": "000099", "environment": "DEV",'
+            f' "configuration_type": "storage-to-storage", "configuration_id": "{FILES}",'
+            ' "execution_date": "2020-12-09", "status": "SUCCESS", "limit": 2}'
+        ),
+    ),
+    "reset": (
+        "reset",
+        OF_WORKFLOW,
+        "/workflow/status",
+        (
+            '{ "action": "reset_workflow_status", "account": "000099", "environment": "DEV",'
+            ' "configuration_type": "workflow", "configuration_id": "000099-iowa-liquor-load-pda"}'
+        ),
+    ),
+    **{
+        operation: (
+            operation,
+            OF_SWITCHED,
+            "/configuration/status",
+            (
+                f'{{ "action": "set_configuration_status", "activated" : {activated}, "archived" : {archived},'
+                ' "account": "000099", "environment": "DEV", "configuration_type": "table-to-table",'
+                ' "configuration_id": "000099_Load_PDA_f_traffic_ma_DEV"}'
+            ),
+        )
+        for operation, activated, archived in (
+            ("disable", "false", "false"),
+            ("enable", "true", "false"),
+            ("archive", "false", "true"),
+        )
+    },
+}
+"""The documents' examples: the operation, its parameters, where it goes, and the body."""
+
+
+def asked(operation: str, parameters: Mapping[str, Any], **options: Any) -> Request:
+    """The first request of an operation."""
+    job = ROOM.job(operation, parameters)
+    return next(VENDOR.operations[operation].submit(ROOM.connection(**options), job, None))
+
+
+def faults(operation: str, parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The JSON paths of what is wrong, and why."""
+    with pytest.raises(ValidationError) as refused:
+        VENDOR.operations[operation].parameters.model_validate(parameters)
+    return [(".".join(map(str, error["loc"])), error["msg"]) for error in refused.value.errors()]
+
+
+@pytest.mark.parametrize(("operation", "parameters", "path", "body"), EXAMPLES.values(), ids=EXAMPLES)
+def test_each_example_in_the_documents_goes_out_as_it_stands_there(
+    operation: str, parameters: Mapping[str, Any], path: str, body: str
+) -> None:
+    """The same fields in the same order."""
+    VENDOR.operations[operation].parameters.model_validate(parameters)
+    request = asked(operation, parameters)
+
+    assert ("POST", path) == (request.method, request.path)
+    assert json.dumps(json.loads(body)) == json.dumps(request.json)
+
+
+# --- parameters ---
+
+
+@pytest.mark.parametrize("operation", ["run", "rerun"])
+@pytest.mark.parametrize("kind", ["storage-to-storage", "workflow", "vm-launcher", "Table-to-table", ""])
+def test_what_tailer_cannot_launch_is_refused_at_acceptance(operation: str, kind: str) -> None:
+    """The vendor would refuse it later, or worse."""
+    ((path, why),) = faults(operation, {**OF_TABLES, "configurationType": kind})
+
+    assert path == "configurationType"
+    assert "table-to-storage" in why or not kind
+
+
+@pytest.mark.parametrize("kind", ["table-to-table", "gbq-to-gbq", "table-to-storage"])
+def test_what_tailer_can_launch_is_taken(kind: str) -> None:
+    """Also under the type's former name."""
+    RUN.parameters.model_validate({**OF_TABLES, "configurationType": kind})
+
+
+@pytest.mark.parametrize("day", ["2020-12-9", "20201209", "2020-W50-3", "2020-13-01", "today", "٢٠٢٠-١٢-٠٩", 20201209])
+def test_a_date_that_is_none_is_refused(day: Any) -> None:
+    """It is written YYYY-MM-DD, and in the calendar."""
+    ((path, _),) = faults("run", {**OF_TABLES, "executionDate": day})
+
+    assert path == "executionDate"
+
+
+@pytest.mark.parametrize("bad", ["", "line\nbreak", "x" * 301, 99, None])
+def test_what_cannot_be_an_id_is_refused(bad: Any) -> None:
+    """An account is a text: as a number it would lose its zeros."""
+    ((path, _),) = faults("enable", {**OF_TABLES, "configurationId": bad})
+
+    assert path == "configurationId"
+
+
+@pytest.mark.parametrize("limit", [0, -1, "2", 1.5, True])
+def test_a_limit_is_a_whole_number_of_at_least_one(limit: Any) -> None:
+    """Nothing else has a meaning."""
+    ((path, _),) = faults("lastStatus", {**OF_TABLES, "limit": limit})
+
+    assert path == "limit"
+
+
+def test_only_a_workflow_can_be_reset() -> None:
+    """Nothing else has a state to reset."""
+    ((path, _),) = faults("reset", OF_TABLES)
+
+    assert path == "configurationType"
+
+
+def test_a_job_without_its_configuration_has_no_history() -> None:
+    """The vendor's list of a type takes no job id."""
+    ((path, why),) = faults("history", {"configurationType": "table-to-table", "jobId": TABLES_JOB})
+
+    assert path == ""
+    assert "`configurationId`" in why
+
+
+@pytest.mark.parametrize(("operation", "name"), [("run", "runId"), ("listRunning", "status"), ("enable", "limit")])
+def test_a_parameter_that_the_action_does_not_take_is_refused_by_name(operation: str, name: str) -> None:
+    """It would be ignored in silence."""
+    ((path, _),) = faults(operation, {**ROOM.parameters[operation], name: "x"})
+
+    assert path == name
+
+
+# --- what a configuration is called ---
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "environment", "sent"),
+    [
+        ("table-to-table", "pda", "DEV", "pda_DEV"),
+        ("gbq-to-gbq", "pda", "PROD", "pda_PROD"),
+        ("table-to-table", "pda_PROD", "DEV", "pda_PROD_DEV"),
+        ("table-to-table", "pda_DEV", "DEV", "pda_DEV"),
+        ("table-to-storage", "pda", "DEV", "pda"),
+    ],
+)
+def test_a_table_to_table_is_called_with_its_environment(kind: str, given: str, environment: str, sent: str) -> None:
+    """Whether the request has it already or not; other types go without."""
+    request = asked("run", {"configurationType": kind, "configurationId": given, "environment": environment})
+
+    assert sent == request.json["configuration_id"]
+    assert "job_id" not in request.json
+
+
+def test_the_requests_own_account_and_environment_win() -> None:
+    """The connection's are for requests that name none."""
+    request = asked("run", {**OF_FILES, "account": "000100", "environment": "PROD"})
+
+    assert ("000100", "PROD") == (request.json["account"], request.json["environment"])
+
+
+def test_a_null_is_as_good_as_nothing() -> None:
+    """What is optional may be written out."""
+    given = {**OF_TABLES, "account": None, "environment": None, "executionDate": None, "jobId": None}
+    RUN.parameters.model_validate(given)
+
+    assert asked("run", OF_TABLES) == asked("run", given)
+
+
+def test_a_run_of_another_type_is_asked_for_by_the_job_id_that_is_given() -> None:
+    """Only a table-to-table's can be made of its configuration."""
+    request = asked("status", {**OF_FILES, "jobId": FILES_JOB, "runId": RUN_ID})
+
+    assert ("check_run_status", FILES_JOB) == (request.json["action"], request.json["job_id"])
+
+
+def test_a_run_without_a_job_id_is_looked_for_among_the_newest() -> None:
+    """And only that run counts."""
+    rows = [{"run_id": "20201230-112838-0a79", "status": "FAILED"}, {"run_id": RUN_ID, "status": "RUNNING"}]
+    requests: list[Request] = []
+
+    def say(request: Request) -> Response:
+        requests.append(request)
+        return Response(status=200, body=json.dumps({"results": rows}).encode())
+
+    fact = drive(ROOM.poll(ROOM.running(memo=memo(OF_FILES, None))), say)
+
+    assert "get_last_status" == requests[0].json["action"]
+    assert "RUNNING" == fact.status
+
+
+def test_runs_of_one_day_are_told_apart() -> None:
+    """An id without its time is still told apart by its UUID; one with another time is another run."""
+    named = {"20201230-112837-0a79": True, "20201230-0a79": True, "20201230-112838-0a7a": False, "20201231-0a79": False}
+    found = {listed: isinstance(polled("20201230-112837-0a79", listed), facts.Succeeded) for listed in named}
+
+    assert named == found
+
+
+def polled(run_id: str, listed: str) -> Any:
+    """What a poll of the run learns when this one is listed."""
+    body = json.dumps({"results": [{"run_id": listed, "status": "SUCCESS"}]}).encode()
+    return drive(ROOM.poll(ROOM.running(vendor_job_id=run_id)), lambda _: Response(status=200, body=body))
+
+
+# --- the greeting ---
+
+
+def test_the_greeting_reads_one_run_of_the_account() -> None:
+    """It changes nothing; who may not ask is refused."""
+    request = greeting(ROOM.connection())
+
+    assert request is not None
+    assert ("get_by_status", 1) == (request.json["action"], request.json["limit"])
+
+
+def test_without_an_account_there_is_no_greeting() -> None:
+    """Every question needs one."""
+    assert greeting(ROOM.connection(account=None)) is None
