@@ -74,7 +74,7 @@ class Request:
 
     method: str
     path: str
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     json: JsonValue = field(default=None, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)

@@ -9,7 +9,7 @@ from pydantic import SecretStr, ValidationError
 
 from relay.core.answers import answered, refusal, retry_after, unavailable
 from relay.core.facts import Answered, NotSent, Refused, Unanswered
-from relay.core.flow import Response
+from relay.core.flow import Request, Response
 from relay.core.job import ErrorCode
 from relay.core.vendor import Callback, CallbackAddress, Credentials, Options, Parameters
 
@@ -60,12 +60,13 @@ def test_values_do_not_change() -> None:
 
 
 def test_secrets_are_in_no_repr() -> None:
-    """Callback secrets, credentials, and what a callback carried stay out of reprs."""
+    """Callback secrets, credentials, and what a request or callback carried stay out of reprs."""
     secret = "s3cr3t-canary"
     values = [
         CallbackAddress(url="https://relay.example.com/v1/callbacks/t", secret=secret),
         Credentials(headers={"authorization": secret}, query={"key": secret}),
         Callback(method="POST", headers={"x": secret}, query={"x": secret}, body=secret.encode()),
+        Request(method="POST", path="/", headers={"x": secret}, query={"x": secret}, json=secret, form={"x": secret}),
         Account.model_validate({"userName": "relay", "apiToken": secret}),
     ]
 
