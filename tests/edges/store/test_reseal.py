@@ -10,17 +10,20 @@ import apsw
 import pytest
 
 from relay.core.job import Job, State
+from relay.core.vendor import Callback
 from relay.edges.store import CannotOpen, ScriptedStore
 from relay.edges.store import reseal as engine_room
 from relay.edges.store.migrations import known
 from relay.edges.store.reseal import BATCH, SEALED, Resealed, reseal
 from relay.edges.vault import SealBroken, Vault, new_key
-from relay.ports import SigningSecret, Subscription, SubscriptionKept
+from relay.ports import SigningSecret, StrayCame, Subscription, SubscriptionKept
 from tests.edges.store.conftest import Engine, PostgresEngine, SqliteEngine
 from tests.edges.store.making import accepted, callback, claim, delivery, ended, moved, record
 
 OLD, NEW = new_key(), new_key()
 KINDS = [kind.what for kind in SEALED]
+STORED = {**dict.fromkeys(KINDS, 1), "jobs": 2}
+"""How many of each kind `fill` makes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,8 @@ async def fill(store: Any) -> Stored:
     called = await accepted(store)
     await store.record(callback(called))
     await record(store, ended(called))
+    report = Callback(method="POST", headers={}, query={}, body=b"canary")
+    await store.record(StrayCame(id="cbk_stray", connection="c", vendor_job_id="none", digest="d", callback=report))
     secret = SigningSecret(secret="whsec_canary")
     one = Subscription(id="sub_1", name="a", definition={"url": "https://x"}, secrets=(secret,), last_act="")
     await store.record(SubscriptionKept(subscription=one))
@@ -111,7 +116,7 @@ async def test_everything_opens_with_the_new_key_alone(engine: Engine, store: An
     after: Any = await engine.reopened(Vault(NEW))
     values = await read(after, stored)
 
-    assert {"jobs": 2, "deliveries": 1, "callbacks": 1, "subscriptions": 1, "credentials": 1} == counts(done, "old")
+    assert STORED == counts(done, "old")
     assert ([0], 0) == (list(done.needed), done.left)
     assert ["canary", stored.called.spec, "canary", {"x-signature": "s"}, "whsec_canary"] == values[:-1]
     assert {"refreshToken": "canary"} == values[-1]
@@ -125,7 +130,7 @@ async def test_a_second_run_does_nothing(engine: Engine, store: Any) -> None:
     done = await resealed(engine)
 
     assert dict.fromkeys(KINDS, 0) == counts(done, "old")
-    assert {"jobs": 2, "deliveries": 1, "callbacks": 1, "subscriptions": 1, "credentials": 1} == counts(done, "sealed")
+    assert STORED == counts(done, "sealed")
     assert [0] == list(done.needed)
     if not engine.alone:
         assert before == await engine.stored()
@@ -137,7 +142,7 @@ async def test_a_dry_run_tells_and_does_nothing(engine: Engine, store: Any) -> N
     dry = await resealed(engine, dry_run=True)
     after: Any = await engine.reopened(Vault(OLD))
 
-    assert {"jobs": 2, "deliveries": 1, "callbacks": 1, "subscriptions": 1, "credentials": 1} == counts(dry, "old")
+    assert STORED == counts(dry, "old")
     assert [6] == list(dry.needed)
     assert "canary" == (await read(after, stored))[0]
 
