@@ -418,12 +418,9 @@ def disable(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow
 def delete(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[Fact]:
     """Delete a job."""
     fact = yield from act(connection, job, "sqlflow/job/deleteUserJob")
-    gone = isinstance(fact, Refused) and fact.error.code in (ErrorCode.UNKNOWN_JOB, ErrorCode.VENDOR_REJECTED)
-    if not gone or job.attempt < 2:
-        return fact
-    # An attempt before this one may have deleted it: what counts is whether it is there.
-    look = yield from looked(connection, named(job))
-    return Answered(result={}) if look.absent else fact
+    gone = isinstance(fact, Refused) and fact.error.code is ErrorCode.UNKNOWN_JOB
+    # An attempt before this one may have deleted it.
+    return Answered(result={}) if gone and job.attempt > 1 else fact
 
 
 def act(connection: Connection, job: Job, action: str) -> Flow[Fact]:
@@ -431,13 +428,14 @@ def act(connection: Connection, job: Job, action: str) -> Flow[Fact]:
     known = yield from id_of(connection, job)
     if not isinstance(known, str):
         return known
-    secrets = secrets_of(connection, job)
     said = reports.read((yield request(connection, action, {"jobId": known})))
-    refused = reports.read_refusal(said, job.attempt, secrets, missing=ErrorCode.UNKNOWN_JOB)
+    if not said.ok:
+        absent = said.plain_no and (yield from looked(connection, {"jobId": known})).absent
+        return reports.why_not(said, job.attempt, secrets_of(connection, job), absent=absent)
     row = said.data if isinstance(said.data, dict) else {}
     answer = told(connection, job, row)
     result = answer.result if row else result_of(said.response)
-    return refused or Answered(result=result, vendor_job_id=known, status=answer.status, state=answer.state)
+    return Answered(result=result, vendor_job_id=known, status=answer.status, state=answer.state)
 
 
 def id_of(connection: Connection, job: Job) -> Flow[str | Fact]:

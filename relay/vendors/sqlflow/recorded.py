@@ -425,6 +425,13 @@ RUNS = (
             error=error(ErrorCode.VENDOR_REJECTED, "SQLFlow answered with code 7: unknown dbvendor", vendorCode=7),
         ),
     ),
+    _run(
+        "run that fails at once",
+        [(FIRST, no(500, "unknown dbvendor"))],
+        Refused(
+            error=error(ErrorCode.VENDOR_REJECTED, "SQLFlow answered with code 500: unknown dbvendor", vendorCode=500),
+        ),
+    ),
     _run("run under a bad token", [(FIRST, EXPIRED)], Refused(error=DENIED)),
     _run("run too many", [(FIRST, LIMIT)], NotSent(attempt=1, error=BUSY)),
     _run("run answered by a gateway", [(FIRST, answer(502))], Unanswered(attempt=1, error=BROKEN)),
@@ -859,7 +866,6 @@ ABOUT = (
 
 PAUSED = {**CREATED, "cancelSchedule": True}
 DELETED = {**DONE, "status": "delete"}
-GONE = no(400, "unknown dbvendor")
 
 ACTS = (
     _ask(
@@ -896,6 +902,13 @@ ACTS = (
             )
         ),
     ),
+    _ask(
+        "disable, denied",
+        DISABLE,
+        {"jobId": ID},
+        [(asked("pauseScheduleJob", jobId=ID), EXPIRED)],
+        Refused(error=DENIED),
+    ),
     _ask("disable by name, denied", DISABLE, {"jobName": "job1"}, [(LIST, EXPIRED)], Refused(error=DENIED)),
     _ask(
         "delete",
@@ -908,14 +921,14 @@ ACTS = (
         "delete of a job that SQLFlow does not have",
         DELETE,
         {"jobId": ID},
-        [(asked("deleteUserJob", jobId=ID), GONE)],
-        Refused(error=REJECTED),
+        [(asked("deleteUserJob", jobId=ID), UNKNOWN), (LOOK, UNKNOWN), (LIST, yes(all_jobs(OTHER)))],
+        Refused(error=ABSENT),
     ),
     _ask(
         "delete, asked again after it was done",
         DELETE,
         {"jobId": ID},
-        [(asked("deleteUserJob", jobId=ID), GONE), (LOOK, GONE), (LIST, yes(all_jobs(OTHER)))],
+        [(asked("deleteUserJob", jobId=ID), UNKNOWN), (LOOK, UNKNOWN), (LIST, yes(all_jobs(OTHER)))],
         Answered(result={}),
         attempt=2,
     ),
@@ -923,7 +936,7 @@ ACTS = (
         "delete, asked again and refused",
         DELETE,
         {"jobId": ID},
-        [(asked("deleteUserJob", jobId=ID), GONE), (LOOK, yes(DONE))],
+        [(asked("deleteUserJob", jobId=ID), no(400, "unknown dbvendor")), (LOOK, yes(DONE))],
         Refused(error=REJECTED),
         attempt=2,
     ),

@@ -85,8 +85,8 @@ class Said:
 
 
 def read(response: Response) -> Said:
-    """Take the body's word where HTTP says that all is well: another code than 200 is a no (documented), 4xx and 5xx
-    are taken as HTTP's."""
+    """Take the body's word where HTTP says that all is well. Another code than 200 is a no, and nothing was done
+    (documented): 4xx say which, and any other, 500 too, is as good as 400."""
     try:
         body = read_object(response)
     except Unreadable:
@@ -96,7 +96,7 @@ def read(response: Response) -> Said:
         return Said(response, body, None)
     if code is None or code == 200:
         return Said(response, body, code)
-    status = code if 400 <= code <= 599 else 400
+    status = code if 400 <= code <= 499 else 400
     return Said(replace(response, status=status), body, code)
 
 
@@ -224,13 +224,16 @@ def read_poll(look: Look, job: Job, statuses: Mapping[str, Outcome], secrets: It
 
 def read_about(look: Look, attempt: int, secrets: Iterable[str]) -> Fact | None:
     """Why there is no answer to a question about a job; None where the look brought it."""
-    if look.absent:
-        error = JobError(code=ErrorCode.UNKNOWN_JOB, message=words(look.said, secrets), details=origin(look.said))
+    return None if look.row is not None else why_not(look.said, attempt, secrets, absent=look.absent)
+
+
+def why_not(said: Said, attempt: int, secrets: Iterable[str], *, absent: bool) -> Fact:
+    """Why nothing was done about a job. `absent`: there is no such job, whatever the vendor's code for that."""
+    if absent:
+        error = JobError(code=ErrorCode.UNKNOWN_JOB, message=words(said, secrets), details=origin(said))
         return Refused(error=error)
-    if look.row is not None:
-        return None
-    refused = read_refusal(look.said, attempt, secrets, missing=ErrorCode.UNKNOWN_JOB)
-    return refused or unclear(look.said, attempt, "SQLFlow's answer tells nothing of the job")
+    refused = read_refusal(said, attempt, secrets, missing=ErrorCode.UNKNOWN_JOB)
+    return refused or unclear(said, attempt, "SQLFlow's answer tells nothing of the job")
 
 
 def told(row: Row, statuses: Mapping[str, Outcome]) -> Answered:
