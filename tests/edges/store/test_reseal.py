@@ -281,13 +281,14 @@ async def test_nothing_of_the_old_seals_stays_in_the_file(sqlite: SqliteEngine) 
 async def test_a_database_of_another_shape_is_refused(engine: Engine, store: Any) -> None:
     """Nothing is guessed about a database whose migrations are not those of this relay."""
     await engine.close()
-    await _forget_last_migration(engine)
+    # The database is others' too: it is left as it was.
+    await _change(engine, "UPDATE migration SET number = 0 WHERE number = (SELECT max(number) FROM migration)")
     with pytest.raises(CannotOpen, match="is not up to date: run `relay migrate`"):
         await reseal(engine.url, Vault(NEW))
+    await _change(engine, "UPDATE migration SET number = (SELECT 1 + max(number) FROM migration) WHERE number = 0")
 
 
-async def _forget_last_migration(engine: Engine) -> None:
-    statement = "DELETE FROM migration WHERE number = (SELECT max(number) FROM migration)"
+async def _change(engine: Engine, statement: str) -> None:
     if isinstance(engine, PostgresEngine):
         await engine.do(statement)
         return
