@@ -21,8 +21,18 @@ makes of it can be seen without touching the server:
 
     9010        429, once, telling only when the minute ends
 
-Requests are known to faults as `submit`, `poll`, `jobs`, `status`, `cancel`, `library` and `token`; their subject is
-the recipe. With `refresh_token` set there is a token service at `/oauth/token`, whose refresh tokens serve once.
+A flow or a deployment 12 runs the recipes 121 and 122, so that 900 makes a job that fails and one that is canceled; a
+flow runs those that `wrangledDatasetIds` names instead. A publication takes `duration` as well; one to a table `fails`
+or `never` does.
+
+    flow        what happens
+    9112        429, once                                 9113    made, but the answer is lost
+    9114        the connection breaks before anything     9404    there is no such flow (404)
+
+Requests are known to faults as `submit`, `poll`, `jobs`, `status`, `cancel`, `outputs`, `publications` and `publish`,
+whose subject is the recipe; as `runFlow`, `flowRun` and `runDeployment`, whose subject is the flow or deployment; and as
+`library`, `jobStatus` and `token`. With `refresh_token` set there is a token service at `/oauth/token`, whose refresh
+tokens serve once.
 """
 
 import asyncio
@@ -32,7 +42,7 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -86,6 +96,9 @@ FAULTS: Sequence[Fault] = (
     Fault(on="submit", subject="9017", harm="html", each_job=True),
     Fault(on="submit", subject="9018", harm="endless", each_job=True),
     Fault(on="submit", subject="9019", harm="down", each_job=True, retry_after=1),
+    Fault(on="runFlow", subject="9112", harm="busy", each_job=True, retry_after=1),
+    Fault(on="runFlow", subject="9113", harm="lost", each_job=True),
+    Fault(on="runFlow", subject="9114", harm="reset", each_job=True),
     Fault(on="poll", subject="9031", harm="missing", each_job=True, times=2),
     Fault(on="poll", subject="9032", harm="broken", each_job=True, times=2),
     Fault(on="poll", subject="9033", harm="html", each_job=True, times=2),
@@ -113,6 +126,31 @@ REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 
 @dataclass(slots=True, kw_only=True)
+class Publication:
+    """A job's results on their way to a table. `begun` and `duration` are seconds of the loop's clock."""
+
+    id: int
+    body: Mapping[str, JsonValue]
+    begun: float
+    duration: float
+
+    def status(self, now: float) -> str:
+        """The vendor's word for how it stands."""
+        if now < self.begun + self.duration:
+            return "InProgress"
+        return "Failed" if self.body.get("table") == "fails" else "Complete"
+
+
+@dataclass(slots=True, kw_only=True)
+class FlowRun:
+    """A run of a flow."""
+
+    id: int
+    flow: str
+    groups: "Sequence[JobGroup]"
+
+
+@dataclass(slots=True, kw_only=True)
 class JobGroup:
     """A run of a recipe. `begun` and `duration` are seconds of the loop's clock, `created_at` is Unix time."""
 
@@ -127,6 +165,8 @@ class JobGroup:
     ranfrom: str
     webhooks: Sequence[Mapping[str, JsonValue]]
     ended: Outcome | None = None
+    flow_run: int | None = None
+    publications: list[Publication] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
 
     def share(self, now: float) -> float:
@@ -146,7 +186,8 @@ class TrifactaSimulator(VendorServer):
     `duration`: seconds that a job takes. `token`: the one that is let in; None for any. `refresh_token`: where a chain
     of rotating tokens begins, whose access tokens live for `token_life` seconds; then no others are let in. `fates`: of
     recipes, over the well-known ones. `webhook_retries`: seconds between the attempts at a webhook that is not answered
-    with 2xx. `lateness`: seconds from the end of a job to its late webhook.
+    with 2xx. `lateness`: seconds from the end of a job to its late webhook. `flow_runs`: whether flow runs have ids, as in
+    newer releases.
     """
 
     vendor = "trifacta"
@@ -165,6 +206,7 @@ class TrifactaSimulator(VendorServer):
         token_life: float = 300.0,
         webhook_retries: Sequence[float] = (0.5, 2.0, 5.0),
         lateness: float = 2.0,
+        flow_runs: bool = True,
     ) -> None:
         super().__init__(host, port, seed=seed, faults=(*faults, *FAULTS))
         self.fates = {**FATES, **(fates or {})}
@@ -176,10 +218,14 @@ class TrifactaSimulator(VendorServer):
         self._access_tokens: dict[str, float] = {}
         self.webhook_retries = tuple(webhook_retries)
         self.lateness = lateness
+        self.flow_runs_have_ids = flow_runs
         self.job_groups: dict[str, JobGroup] = {}
+        self.flow_runs: dict[str, FlowRun] = {}
+        self._flow_run_by_key: dict[str, FlowRun] = {}
         self._by_key: dict[str, JobGroup] = {}
         self._ids = itertools.count(961247)
         self._job_ids = itertools.count(21)
+        self._flow_run_ids = itertools.count(5001)
         self._session: aiohttp.ClientSession
 
     async def start(self) -> None:
@@ -203,6 +249,15 @@ class TrifactaSimulator(VendorServer):
             web.get("/v4/jobGroups/{id}/jobs", self._jobs),
             web.get("/v4/jobGroups/{id}/status", self._status),
             web.post("/v4/jobGroups/{id}/cancel", self._cancel),
+            web.get("/v4/jobGroups/{id}/outputs", self._outputs),
+            web.get("/v4/jobGroups/{id}/publications", self._publications),
+            web.put("/v4/jobGroups/{id}/publish", self._publish),
+            web.put("/v3/jobGroups/{id}/publish", self._publish),
+            web.get("/v4/jobs/{id}/status", self._job_status),
+            web.post("/v4/flows/{id}/run", self._run_flow),
+            web.get("/v4/flowRuns/{id}", self._flow_run),
+            web.get("/v4/flowRuns/{id}/jobGroups", self._flow_run_groups),
+            web.post("/v4/deployments/{id}/run", self._run_deployment),
             web.get("/v4/jobLibrary", self._library),
             web.post(TOKEN_PATH, self._exchange),
         ]
@@ -295,7 +350,8 @@ class TrifactaSimulator(VendorServer):
             return self._reply(304)
         if body.get("testMode"):
             return self._reply(201, {"datasetId": recipe, "datasetName": "recipe", "sessionId": str(uuid.uuid4())})
-        group = self._make(body, recipe, key, fate)
+        group = self._group(body, recipe, key, fate)
+        self._enter(key, recipe, str(group.id), made=True)
         await self._set_out(group)
         return self._reply(201, _run_answer(group))
 
@@ -306,7 +362,7 @@ class TrifactaSimulator(VendorServer):
             return self.failure(fate.refusal, f"recipe {recipe} cannot be run")
         return None
 
-    def _make(self, body: Mapping[str, JsonValue], recipe: JsonValue, key: str | None, fate: Fate) -> JobGroup:
+    def _group(self, body: Mapping[str, JsonValue], recipe: JsonValue, key: str | None, fate: Fate) -> JobGroup:
         group = JobGroup(
             id=next(self._ids),
             jobs=(next(self._job_ids), next(self._job_ids)),
@@ -322,7 +378,6 @@ class TrifactaSimulator(VendorServer):
         self.job_groups[str(group.id)] = group
         if key:
             self._by_key[key] = group
-        self._enter(key, recipe, str(group.id), made=True)
         return group
 
     async def _set_out(self, group: JobGroup) -> None:
@@ -341,6 +396,113 @@ class TrifactaSimulator(VendorServer):
 
     def _enter(self, key: str | None, recipe: JsonValue, job: str | None, *, made: bool) -> None:
         self.ledger.submitted(Submit(at=time.time(), key=key, subject=str(recipe), job=job, made=made))
+
+    # --- flows and deployments ---
+
+    async def _run_flow(self, request: web.Request) -> web.StreamResponse:
+        flow, key = request.match_info["id"], request.headers.get("x-execution-id")
+        body = await _object(request)
+
+        async def do() -> Reply:
+            known = self._flow_run_by_key.get(key) if key else None
+            if flow == "9404" or known:
+                self._enter(key, flow, str(known.id) if known else None, made=False)
+                return self._reply(304) if known else self.failure(404, f"flow {flow} does not exist")
+            recipes = body.get("wrangledDatasetIds") or [f"{flow}1", f"{flow}2"]
+            run = self._run_recipes(flow, recipes, key)
+            made = [] if request.query.get("runAsync") == "true" else [_run_answer(group) for group in run.groups]
+            if not self.flow_runs_have_ids:
+                return self._reply(201, {"data": made})
+            return self._reply(201, {"flowRunId": run.id, "data": made})
+
+        return await self.answer(request, "runFlow", do, subject=flow, job=key or flow)
+
+    def _run_recipes(self, flow: str, recipes: Iterable[JsonValue], key: str | None) -> FlowRun:
+        groups = [self._group({}, recipe, None, self.fates.get(str(recipe), Fate())) for recipe in recipes]
+        run = FlowRun(id=next(self._flow_run_ids), flow=flow, groups=groups)
+        for group in groups:
+            group.flow_run = run.id if self.flow_runs_have_ids else None
+        self.flow_runs[str(run.id)] = run
+        if key:
+            self._flow_run_by_key[key] = run
+        self._enter(key, flow, str(run.id), made=True)
+        return run
+
+    async def _flow_run(self, request: web.Request) -> web.StreamResponse:
+        return await self._about_flow_run(request, lambda run: {"id": run.id, "flow": {"id": int(run.flow)}})
+
+    async def _flow_run_groups(self, request: web.Request) -> web.StreamResponse:
+        return await self._about_flow_run(
+            request, lambda run: {"data": [_job_group(group, jobs=False) for group in run.groups]}
+        )
+
+    async def _about_flow_run(self, request: web.Request, tell: Callable[[FlowRun], JsonValue]) -> web.StreamResponse:
+        asked = request.match_info["id"]
+        run = self.flow_runs.get(asked) if self.flow_runs_have_ids else None
+
+        async def do() -> Reply:
+            return self._reply(200, tell(run)) if run else self.failure(404, f"flowRun {asked} does not exist")
+
+        return await self.answer(request, "flowRun", do, subject=run.flow if run else "", job=asked)
+
+    async def _run_deployment(self, request: web.Request) -> web.StreamResponse:
+        deployment = request.match_info["id"]
+
+        async def do() -> Reply:
+            recipes = [f"{deployment}1", f"{deployment}2"]
+            groups = [self._group({}, recipe, None, self.fates.get(recipe, Fate())) for recipe in recipes]
+            self._enter(None, deployment, str(groups[0].id), made=True)
+            made = [{"reason": "JobStarted", "sessionId": str(uuid.uuid4()), "id": group.id} for group in groups]
+            return self._reply(201, {"data": made})
+
+        return await self.answer(request, "runDeployment", do, subject=deployment, job=deployment)
+
+    # --- publish ---
+
+    async def _publish(self, request: web.Request) -> web.StreamResponse:
+        asked, body = request.match_info["id"], await _object(request)
+        group = self.job_groups.get(asked)
+
+        async def do() -> Reply:
+            if group is None:
+                return self.failure(404, f"jobGroup {asked} does not exist")
+            if not body.get("table"):
+                return self.failure(400, "table is required")
+            publication = self._published(group, body)
+            told = {"jobgroupId": group.id, "reason": "JobStarted", "sessionId": str(uuid.uuid4())}
+            names = {"jobIds": [publication.id]} if request.path.startswith("/v3/") else {}
+            return self._reply(200, {**told, **names})
+
+        return await self.answer(request, "publish", do, subject=str(group.recipe) if group else "", job=asked)
+
+    def _published(self, group: JobGroup, body: Mapping[str, JsonValue]) -> Publication:
+        forever = body["table"] == "never"
+        publication = Publication(
+            id=next(self._job_ids), body=body, begun=_now(), duration=math.inf if forever else self.duration
+        )
+        group.publications.append(publication)
+        self.ledger.submitted(
+            Submit(at=time.time(), key=None, subject=str(body["table"]), job=str(publication.id), made=True)
+        )
+        return publication
+
+    async def _job_status(self, request: web.Request) -> web.StreamResponse:
+        asked = request.match_info["id"]
+
+        async def do() -> Reply:
+            jobs = {str(job["id"]): job for group in self.job_groups.values() for job in _sub_jobs(group)}
+            known = asked in jobs
+            return (
+                self._reply(200, jobs[asked]["status"]) if known else self.failure(404, f"job {asked} does not exist")
+            )
+
+        return await self.answer(request, "jobStatus", do, job=asked)
+
+    async def _outputs(self, request: web.Request) -> web.StreamResponse:
+        return await self._about(request, "outputs", lambda group: {"files": _files(group), "tables": []})
+
+    async def _publications(self, request: web.Request) -> web.StreamResponse:
+        return await self._about(request, "publications", lambda group: {"data": _publications_of(group)})
 
     # --- look and cancel ---
 
@@ -385,12 +547,13 @@ class TrifactaSimulator(VendorServer):
     def _listed(self, query: Mapping[str, str]) -> list[JobGroup]:
         """The job groups that a query asks for, the newest first."""
         now, since = _now(), float(query.get("dateFilter[createdAt][gte]", 0)) / 1000
-        status, ranfrom = query.get("status"), query.get("ranfrom")
+        status, ranfrom, words = query.get("status"), query.get("ranfrom"), query.get("filter", "")
         newest_first = reversed(self.job_groups.values())
         return [
             group
             for group in itertools.takewhile(lambda group: group.created_at >= since, newest_first)
             if status in {None, group.status(now)} and ranfrom in {None, group.ranfrom}
+            if words in str(group.recipe)
         ]
 
     # --- webhooks ---
@@ -450,6 +613,15 @@ def _quota() -> dict[str, str]:
     return {"x-rate-limit-user-limit": "30", "x-rate-limit-user-remaining": "0", "x-rate-limit-user-reset": reset}
 
 
+async def _object(request: web.Request) -> Mapping[str, JsonValue]:
+    """The request's body if it is a JSON object, else an empty one."""
+    try:
+        body = json.loads(await request.read())
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
 def _now() -> float:
     return asyncio.get_running_loop().time()
 
@@ -477,13 +649,13 @@ def _job_group(group: JobGroup, *, jobs: bool) -> dict[str, JsonValue]:
         "profilingEnabled": True,
         "createdAt": created,
         "wrangledDataset": {"id": group.recipe},
-        "flowRun": None,
+        "flowRun": {"id": group.flow_run} if group.flow_run else None,
     }
     return {**shown, "jobs": {"data": _sub_jobs(group)}} if jobs else shown
 
 
 def _sub_jobs(group: JobGroup) -> list[dict[str, JsonValue]]:
-    """The transformation and its output, one after the other; a failure is the output's."""
+    """The transformation and its output, one after the other; a failure is the output's. Then publications."""
     now = _now()
     status, share = group.status(now), group.share(now)
     first, second = group.jobs
@@ -492,6 +664,24 @@ def _sub_jobs(group: JobGroup) -> list[dict[str, JsonValue]]:
     return [
         _sub_job(group, first, "wrangle", states[0], min(1.0, 2 * share), None),
         _sub_job(group, second, "filewriter", states[1], max(0.0, 2 * share - 1), reason),
+        *(_publish_job(group, publication, publication.status(now)) for publication in group.publications),
+    ]
+
+
+def _publish_job(group: JobGroup, publication: Publication, status: str) -> dict[str, JsonValue]:
+    reason = "the table cannot be written" if status == "Failed" else None
+    return _sub_job(group, publication.id, "publish", status, 1.0 if status == "Complete" else 0.5, reason)
+
+
+def _files(group: JobGroup) -> list[JsonValue]:
+    uri = f"s3://bucket/queryResults/{group.recipe}.csv"
+    return [{"uri": uri, "fileType": "FILE", "isPrimaryOutput": True}]
+
+
+def _publications_of(group: JobGroup) -> list[JsonValue]:
+    return [
+        {"path": each.body.get("path"), "tableName": each.body.get("table"), "action": each.body.get("action")}
+        for each in group.publications
     ]
 
 
