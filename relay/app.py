@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from relay import failpoints, log
 from relay.core.egress import EgressPolicy, check_url
 from relay.core.job import Job, ulid
-from relay.core.vendor import OPERATIONS, Account, Connection
+from relay.core.vendor import OPERATIONS, Account, Connection, Vendor
 from relay.edges.amqp import Broker, Topology
 from relay.edges.http import Fetch, TlsFiles, VendorDriver, VendorLink, WebhookSender
 from relay.edges.store import ScriptedStore, open_store
@@ -31,7 +31,7 @@ from relay.edges.web import ApiToken, Doors, Server
 from relay.messages import complaints_of
 from relay.metrics import Metrics
 from relay.ports import Census, Claimed, Delivery, Keeper, StoredCallback, StoreUnavailable, Subscription, Trial
-from relay.settings import Amqp, ConnectionSettings, Settings, SettingsError, Tls
+from relay.settings import RESERVED, Amqp, ConnectionSettings, Settings, SettingsError, Tls
 from relay.stages.accept import Accept, ReplyPolicy
 from relay.stages.announce import Announce
 from relay.stages.callbacks import Callbacks
@@ -42,6 +42,7 @@ from relay.stages.record import EXCHANGE_LANE, Recorder
 from relay.stages.subscriptions import Configured, SubscriptionBook
 from relay.stages.work import Work
 from relay.vendors import VENDORS
+from relay.vendors.declared import Mistakes, vendor_of
 
 logger = structlog.get_logger()
 
@@ -77,7 +78,8 @@ class Relay:
         self.settings = settings
         self.store = store
         self.metrics = metrics
-        self.accounts = accounts_of(settings)
+        self.kinds = vendors_of(settings)
+        self.accounts = accounts_of(settings, self.kinds)
         self._reload = reload
         self._stop = asyncio.Event()
         self._draining = False
@@ -239,7 +241,7 @@ class Relay:
             trial=self._trial,
             greet=lambda account: greet(self.vendors, account, log.without_credentials),
             broker_away=self._broker_away,
-            vendors=VENDORS,
+            vendors=self.kinds,
             tokens=tuple(
                 ApiToken(
                     name=token.name,
@@ -274,8 +276,8 @@ class Relay:
         assert self._reload is not None
         account = self.accounts[name]
         try:
-            connections = self._reload().connections
-            renewed = account_of(name, connections[name]).connection.options if name in connections else None
+            fresh = self._reload().connections.get(name)
+            renewed = account_of(name, fresh, self.kinds).connection.options if fresh else None
         except SettingsError as error:
             logger.warning("settings.unreadable", connection=name, reason=str(error))
             renewed = None
@@ -410,7 +412,7 @@ async def serve(settings: Settings, reload: Reload | None = None) -> None:
 def check(settings: Settings) -> None:
     """Whether relay can be made of these settings, before anything is opened. Raises SettingsError."""
     _refuse_open_house(settings)
-    accounts = accounts_of(settings)
+    accounts = accounts_of(settings, vendors_of(settings))
     _check_subscriptions(settings, accounts, policy_of(settings))
     strangers = [name for token in settings.tokens for name in token.connections or () if name not in accounts]
     if strangers:
@@ -452,17 +454,26 @@ def policy_of(settings: Settings) -> EgressPolicy:
         raise SettingsError(str(error)) from None
 
 
-def accounts_of(settings: Settings) -> dict[str, Account]:
+def vendors_of(settings: Settings) -> Mapping[str, Vendor]:
+    """Every vendor: those with code, and those that the settings declare. Raises SettingsError."""
+    try:
+        declared = {name: vendor_of(name, each, RESERVED) for name, each in settings.vendors.items()}
+    except Mistakes as mistakes:
+        raise SettingsError(f"vendors: {mistakes}") from None
+    return {**declared, **VENDORS}
+
+
+def accounts_of(settings: Settings, vendors: Mapping[str, Vendor]) -> dict[str, Account]:
     """Every configured connection with its vendor. Raises SettingsError."""
-    return {name: account_of(name, each) for name, each in settings.connections.items()}
+    return {name: account_of(name, each, vendors) for name, each in settings.connections.items()}
 
 
-def account_of(name: str, settings: ConnectionSettings) -> Account:
+def account_of(name: str, settings: ConnectionSettings, vendors: Mapping[str, Vendor]) -> Account:
     """One connection with its vendor. Raises SettingsError."""
     where = f"connections.{name}"
-    vendor = VENDORS.get(settings.vendor)
+    vendor = vendors.get(settings.vendor)
     if vendor is None:
-        known = ", ".join(sorted(VENDORS))
+        known = ", ".join(sorted(vendors))
         raise SettingsError(f"{where}.vendor: no vendor {settings.vendor!r}; there are: {known}")
     unknown = [word for word in settings.operations or () if word not in OPERATIONS]
     if unknown:

@@ -29,6 +29,7 @@ from relay.ports import JobFilter, StoreUnavailable
 from relay.settings import Settings, SettingsError, load
 from relay.simulators.faults import Fault
 from relay.simulators.trifacta import TrifactaSimulator
+from relay.vendors import VENDORS
 from tests.ports import free_port
 from tests.stages.bench import furnished, until
 from tests.stages.receiver import Receiver, receiving
@@ -536,7 +537,7 @@ async def test_the_reply_policy_follows_the_settings(tmp_path: Path, reply_to: A
 async def test_two_operations_must_be_allowed_by_name(tmp_path: Path) -> None:
     """Without a list a connection has everything but delete and archive."""
     some = {"a": TRI, "b": {**TRI, "operations": ["delete"]}}
-    accounts = app.accounts_of(configured(tmp_path, connections=some))
+    accounts = app.accounts_of(configured(tmp_path, connections=some), VENDORS)
 
     assert {"delete", "archive"} == set(OPERATIONS) - accounts["a"].allowed
     assert {"delete"} == accounts["b"].allowed

@@ -52,13 +52,14 @@ async def _findings(settings: "Settings", *, offline: bool) -> list[Finding]:
 
 def _own(settings: "Settings") -> Iterator[Finding]:
     """What can be known without asking anybody."""
-    from relay.app import account_of, vault_of
+    from relay.app import account_of, vault_of, vendors_of
     from relay.settings import SettingsError
 
     yield Finding("settings", "ok", f"{len(settings.connections)} connections")
+    vendors = vendors_of(settings)
     for name, each in settings.connections.items():
         try:
-            account_of(name, each)
+            account_of(name, each, vendors)
         except SettingsError as error:
             yield Finding(f"connection {name}", "failed", str(error))
     path = settings.database.path
@@ -107,7 +108,7 @@ async def _postgres(url: str) -> Finding:
 
 async def _others(settings: "Settings") -> AsyncIterator[Finding]:
     """The database's server, the broker and the vendors."""
-    from relay.app import accounts_of, links_of
+    from relay.app import accounts_of, links_of, vendors_of
     from relay.edges.http import VendorDriver
     from relay.settings import SettingsError
 
@@ -118,7 +119,7 @@ async def _others(settings: "Settings") -> AsyncIterator[Finding]:
     else:
         yield await _broker(settings.amqp)
     try:
-        accounts = accounts_of(settings)
+        accounts = accounts_of(settings, vendors_of(settings))
         driver = VendorDriver(links_of(settings, accounts))
     except (SettingsError, ValueError) as error:
         yield Finding("connections", "failed", f"not asked: {error}")

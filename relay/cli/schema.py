@@ -32,6 +32,14 @@ def config() -> None:
 
 
 @app.command()
+def vendor() -> None:
+    """The JSON Schema of a vendor's declaration."""
+    from relay.vendors.declared import Declaration
+
+    output.print_json(Declaration.model_json_schema())
+
+
+@app.command()
 def openapi() -> None:
     """The HTTP interface as OpenAPI 3.1."""
     from relay.edges.web.application import ROUTES

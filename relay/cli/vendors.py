@@ -1,5 +1,6 @@
 """`relay vendors`: what each kind of job system can be asked."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -46,13 +47,34 @@ def show(
     elif as_json:
         output.print_json(about)
     else:
-        output.fields([("vendor", f"{about['name']}: {about['title']}")])
-        output.heading("Operations")
-        output.table(
-            ("operation", "kind", "can be canceled", "calls back", "parameters"), map(_line, about["operations"])
-        )
-        output.heading("Settings of a connection")
-        output.table(("setting", "meaning"), _properties(about["settings"]), "none")
+        _tell(about)
+
+
+@app.command()
+def validate(
+    file: Annotated[Path, typer.Argument(help="A declaration, or settings with `vendors`.")], as_json: AsJson = False
+) -> None:
+    """Check declared vendors: every mistake with its line, or what they can be asked. Asks nobody."""
+    from relay.edges.web.views import vendor_view
+    from relay.settings import RESERVED, declarations_of
+    from relay.vendors.declared import vendor_of
+
+    declared = {name: vendor_of(name, each, RESERVED) for name, each in declarations_of(file).items()}
+    views: list[Row] = [vendor_view(each).model_dump(mode="json", by_alias=True) for each in declared.values()]
+    if as_json:
+        output.print_json(views)
+        return
+    for number, about in enumerate(views):
+        typer.echo(f"{'' if number == 0 else chr(10)}{file}: {about['name']} is fine")
+        _tell(about)
+
+
+def _tell(about: Row) -> None:
+    output.fields([("vendor", f"{about['name']}: {about['title']}")])
+    output.heading("Operations")
+    output.table(("operation", "kind", "can be canceled", "calls back", "parameters"), map(_line, about["operations"]))
+    output.heading("Settings of a connection")
+    output.table(("setting", "meaning"), _properties(about["settings"]), "none")
 
 
 def _named(rows: list[Row], name: str, what: str) -> Row:

@@ -259,9 +259,9 @@ class DeclaredOptions(Options):
 def options_of(settings: Mapping[str, bool]) -> type[DeclaredOptions]:
     """The model of a connection's settings; those that are true must be set."""
     fields: dict[str, Any] = {
-        f"setting_{number}": (Setting, Field(alias=name))
+        f"setting_{number}": (Setting, Field(alias=name, description="a secret; needed"))
         if needed
-        else (Setting | None, Field(default=None, alias=name))
+        else (Setting | None, Field(default=None, alias=name, description="a secret; may be left out"))
         for number, (name, needed) in enumerate(settings.items())
     }
     return create_model("Settings", __base__=DeclaredOptions, **fields)
