@@ -106,7 +106,8 @@ LOOKS: Mapping[str, Sequence[str]] = {
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """A run of a configuration. `begun` and `duration` are seconds of the loop's clock, `created_at` is Unix time."""
+    """A run of a configuration. `begun`, `waiting` and `duration` are seconds of the loop's clock, `created_at` is Unix
+    time."""
 
     id: str
     job_id: str
@@ -116,6 +117,7 @@ class Run:
     configuration: str
     fate: Fate
     begun: float
+    waiting: float
     duration: float
     created_at: float
     outcome: Outcome
@@ -126,7 +128,7 @@ class Run:
         """The vendor's word for how it stands."""
         if self.ended or now >= self.begun + self.duration:
             return self.outcome
-        return "WAITING" if now < self.begun + min(1.0, self.duration / 10) else self.fate.says
+        return "WAITING" if now < self.begun + self.waiting else self.fate.says
 
     @property
     def started(self) -> datetime:
@@ -142,8 +144,9 @@ class Run:
 class TailerSimulator(VendorServer):
     """Tailer's API as far as relay uses it.
 
-    `duration`: seconds that a run takes. `lets_in`: whether a bearer's token is good; None for any, and those of
-    `/token` always are. `fates`: of configurations, over the well-known ones.
+    `duration`: seconds that a run takes; `waiting`: those of them for which it waits for its turn. `lets_in`: whether a
+    bearer's token is good; None for any, and those of `/token` always are. `fates`: of configurations, over the
+    well-known ones.
     """
 
     vendor = "tailer"
@@ -157,11 +160,13 @@ class TailerSimulator(VendorServer):
         faults: Iterable[Fault] = (),
         fates: Mapping[str, Fate] | None = None,
         duration: float = 1.0,
+        waiting: float = 0.5,
         lets_in: Callable[[str], bool] | None = None,
     ) -> None:
         super().__init__(host, port, seed=seed, faults=(*faults, *FAULTS))
         self.fates = {**FATES, **(fates or {})}
         self.duration = duration
+        self.waiting = waiting
         self.lets_in = lets_in
         self.runs: dict[str, Run] = {}
         self.switches: dict[str, tuple[bool, bool]] = {}
@@ -249,6 +254,7 @@ class TailerSimulator(VendorServer):
             configuration=configuration,
             fate=fate,
             begun=_now(),
+            waiting=self.waiting,
             duration=self.duration if fate.duration is None else fate.duration,
             created_at=created,
             outcome=fate.outcome if activated else "DEACTIVATED",
