@@ -263,8 +263,7 @@ class SqlflowSimulator(VendorServer):
         for name, value in (await request.post()).items():
             if isinstance(value, web.FileField):
                 files.append(value.filename)
-                if request.path.endswith("submitPersistJob"):
-                    self.received.append((value.filename, value.file.read()))
+                self.received.append((value.filename, value.file.read()))
             else:
                 fields[name] = str(value)
         request[ASKED] = Asked(fields, files)

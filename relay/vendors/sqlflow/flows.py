@@ -1,7 +1,8 @@
 """Conversations with SQLFlow: submit a job, find it again, follow it, ask about it."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from relay.core.answers import result_of, rows_of, unavailable, unlooked
@@ -94,11 +95,11 @@ def run(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[Fac
     if not isinstance(files, list):
         return files
     if is_first(job):
-        return (yield from _submit(connection, job, submit_request(connection, job, files), None))
+        return (yield from submit(connection, job, files, None))
     look = yield from before(connection, job)
     if not isinstance(look, Look):
         return look
-    return (yield from _submit(connection, job, submit_request(connection, job, files), reports.noted(look.row or {})))
+    return (yield from submit(connection, job, files, reports.noted(look.row or {})))
 
 
 def rerun(connection: Connection, job: Job, callback: CallbackAddress | None) -> Flow[Fact]:
@@ -112,33 +113,37 @@ def rerun(connection: Connection, job: Job, callback: CallbackAddress | None) ->
     ref = reports.ref_of(row.get("jobId")) or reports.ref_of(job.spec.parameters.get("jobId"))
     if ref is None:
         return unsent(job, unavailable("SQLFlow's answer names no job to run again"))
-    said = yield from sent(job, request(connection, RERUN, {"jobId": ref.id}), reports.noted(row))
-    if not isinstance(said, Said):
-        return said
-    refused = reports.read_refusal(said, job.attempt, secrets_of(connection, job))
-    if isinstance(refused, Unanswered):
-        return Unanswered(attempt=job.attempt, error=refused.error, memo=reports.noted(row))
-    return refused or Submitted(attempt=job.attempt, ref=ref, memo=reports.noted(row))
+    memo, secrets = reports.noted(row), secrets_of(connection, job)
+
+    def taken(said: Said) -> Fact:
+        refused = reports.read_refusal(said, job.attempt, secrets)
+        return refused or Submitted(attempt=job.attempt, ref=ref, memo=memo)
+
+    return (yield from sent(job, request(connection, RERUN, {"jobId": ref.id}), memo, taken))
 
 
-def _submit(connection: Connection, job: Job, asked: Request, memo: JsonValue) -> Flow[Fact]:
-    said = yield from sent(job, asked, memo)
-    if not isinstance(said, Said):
-        return said
-    return reports.read_submit(said, job, options_of(connection).statuses, secrets_of(connection, job), memo)
+def submit(connection: Connection, job: Job, files: Sequence[FilePart], memo: JsonValue) -> Flow[Fact]:
+    """Submit the job, after whatever had to be asked before."""
+    statuses, secrets = options_of(connection).statuses, secrets_of(connection, job)
+
+    def taken(said: Said) -> Fact:
+        return reports.read_submit(said, job, statuses, secrets, memo)
+
+    return (yield from sent(job, submit_request(connection, job, files), memo, taken))
 
 
-def sent(job: Job, asked: Request, memo: JsonValue) -> Flow[Said | Fact]:
-    """The answer to what starts a job, or why there is none. Only this request has an effect, whatever was asked
-    before; `memo` is for whoever looks later whether it arrived."""
+def sent(job: Job, asked: Request, memo: JsonValue, taken: Callable[[Said], Fact]) -> Flow[Fact]:
+    """What becomes of the request that starts a job, as `taken` reads its answer. It alone has an effect, whatever
+    was asked before; `memo` is for whoever looks later whether it arrived."""
     try:
-        return reports.read((yield asked))
+        fact = taken(reports.read((yield asked)))
     except NotLetIn as error:
         return Refused(error=JobError(code=ErrorCode.VENDOR_AUTH_FAILED, message=str(error), retryable=True))
     except NotReached as error:
         return unsent(job, unavailable(str(error)))
     except NoAnswer as error:
-        return Unanswered(attempt=job.attempt, error=unavailable(str(error)), memo=memo)
+        fact = Unanswered(attempt=job.attempt, error=unavailable(str(error)))
+    return replace(fact, memo=memo) if isinstance(fact, Unanswered) else fact
 
 
 def before(connection: Connection, job: Job) -> Flow[Look | Fact]:

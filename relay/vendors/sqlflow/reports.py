@@ -119,9 +119,11 @@ def unauthorized(response: Response) -> bool:
 
 
 def read_token(response: Response, secrets: Iterable[str]) -> str:
-    """The token in the answer of generateToken. Raises NotLetIn for a no, NotReached for what is neither."""
+    """The token in the answer of generateToken. Raises NotLetIn for a no, NotReached for what is neither, such as a
+    fault of the vendor's own."""
     said = read(response)
-    if 400 <= said.response.status < 500 and said.response.status not in (404, 408, 429):
+    status = said.response.status if said.code in (None, 200) else said.code
+    if 400 <= status < 500 and status not in (404, 408, 429):
         raise NotLetIn(words(said, secrets))
     token = said.body.get("token") if said.body is not None and said.ok else None
     if not isinstance(token, str) or not token or not token.isprintable():
@@ -136,12 +138,11 @@ def read_submit(said: Said, job: Job, statuses: Mapping[str, Outcome], secrets: 
     """What the answer to a submit means: Submitted, Answered for a job that SQLFlow runs by itself, or why not."""
     refused = read_refusal(said, job.attempt, secrets)
     if refused is not None:
-        return replace(refused, memo=memo) if isinstance(refused, Unanswered) else refused
+        return refused
     row = masked(said.data, secrets) if isinstance(said.data, dict) else {}
     ref = ref_of(row.get("jobId"))
     if ref is None:
-        why = unclear(said, job.attempt, "SQLFlow took the submit, but its answer names no jobId")
-        return replace(why, memo=memo)
+        return unclear(said, job.attempt, "SQLFlow took the submit, but its answer names no jobId")
     if job.spec.parameters.get("schedulable") is True:
         return told(row, statuses)
     # Of a next submit the word is left out: only what a look shows of the new run counts.
@@ -199,10 +200,9 @@ def rows_named(said: Said, named: Mapping[str, str]) -> list[Row]:
 
 def whole_list(said: Said) -> bool:
     """Whether the answer lists every job of the user."""
-    if not said.ok or not isinstance(said.data, dict) or not isinstance(said.data.get("jobDetails"), list):
-        return False
-    total = said.data.get("total")
-    return isinstance(total, int) and total <= len(said.data["jobDetails"])
+    data = said.data if isinstance(said.data, dict) else {}
+    total, rows = data.get("total"), data.get("jobDetails")
+    return isinstance(total, int) and isinstance(rows, list) and total <= len(rows)
 
 
 def read_poll(look: Look, job: Job, statuses: Mapping[str, Outcome], secrets: Iterable[str]) -> Fact:
