@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import assert_never
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 import structlog
@@ -55,7 +55,8 @@ ELSEWHERE_DELAY = 30.0
 PAUSED_DELAY = 1.0
 """The same for one that was on its way when its subscription was paused; then its lane is shut."""
 SECRET_LENGTH = 8
-"""Characters from which on a header's or a query's value counts as a secret in what a receiver says."""
+"""Characters from which on a header's or a query's value, or a part of the path, counts as a secret in what a receiver
+says."""
 HINTING = frozenset({429, 503})
 """Statuses whose Retry-After counts."""
 
@@ -366,7 +367,9 @@ def _signature(receiver: Receiver, secrets: Sequence[str], event_id: str, now: f
 def _secrets_of(receiver: Receiver, secrets: Sequence[str], request: Outbound) -> list[str]:
     """What may be a secret of all that was sent, the longest first: a receiver may repeat it in its answer."""
     sent = [value for name, value in request.headers.items() if name in map(str.lower, receiver.headers)]
-    sent += [urlsplit(request.url).query, *(value for _, value in parse_qsl(urlsplit(request.url).query))]
+    url = urlsplit(request.url)
+    sent += [url.query, *(value for _, value in parse_qsl(url.query))]
+    sent += [part for path in (url.path, unquote(url.path)) for part in (path, *path.split("/"))]
     sent += secrets
     parts = {part for text in sent for part in (text, *text.split()) if len(part) >= SECRET_LENGTH}
     return sorted(parts, key=len, reverse=True)

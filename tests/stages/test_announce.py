@@ -277,17 +277,24 @@ async def test_retry_on_says_what_is_tried_again(
 
 
 async def test_a_receivers_echo_of_secrets_is_masked(bench: Bench, receiver: Receiver) -> None:
-    """What a failed answer repeats of headers, query values and the key is not kept; short words are."""
-    receiver.says = [Say(status=400, body=b"got Basic dTpwYXNz and dTpwYXNz, k1=a-long-key, the secret key, and team")]
+    """What a failed answer repeats of headers, path, query values and the key is not kept; short words are."""
+    echo = "got Basic dTpwYXNz and dTpwYXNz, k1=a-long-key, the secret key, and team"
+    body = f"no /hooks/a%20secret-path, a secret-path: {echo}"
+    receiver.says = [Say(status=400, body=body.encode())]
     headers = {"Authorization": "Basic dTpwYXNz", "X-Team": "team"}
     await ended(
         bench,
-        {"url": f"{receiver.url}/?k1=a-long-key", "headers": headers, "secretKey": "the secret key", "method": "get"},
+        {
+            "url": f"{receiver.url}/hooks/a%20secret-path?k1=a-long-key",
+            "headers": headers,
+            "secretKey": "the secret key",
+            "method": "get",
+        },
     )
     await bench.turn("announce")
     (attempt,) = await bench.attempts(await bench.delivery())
 
-    assert "got *** and ***, ***, ***, and team" == attempt.excerpt
+    assert "no ***, ***: got *** and ***, ***, ***, and team" == attempt.excerpt
 
 
 @pytest.mark.parametrize(

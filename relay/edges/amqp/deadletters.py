@@ -25,6 +25,9 @@ _SECRET_NAME: Final = re.compile(_SECRET, re.IGNORECASE)
 _SECRET_TEXT: Final = re.compile(
     rf"""((?:{_SECRET})[\w-]*\\*["']?\s*[:=]\s*)(?:\\*"[^"\\]*(?:\\.[^"\\]*)*"?|[^\s,;&}}\]]+)""", re.IGNORECASE
 )
+_URL: Final = re.compile(
+    r"""([a-z][a-z0-9+.-]{1,20}://)(?:[^\s"'\\/?#]*@)?([^\s"'\\/?#@]*)(?:[/?#][^\s"'\\]*)?""", re.IGNORECASE
+)
 _MARKS: Final = ("x-relay-", "x-death", "x-first-death-", "x-last-death-")
 
 
@@ -177,7 +180,8 @@ def _errors(text: object) -> tuple[Mapping[str, str], ...]:
 
 
 def excerpt(body: bytes) -> str:
-    """The first 500 characters of a body, with `***` for whatever is named like a secret."""
+    """The first 500 characters of a body, with `***` for whatever is named like a secret, for all headers' values, and
+    for what stands in URLs beside the host."""
     text = body.decode(errors="replace")
     try:
         text = json.dumps(_masked(json.loads(text)), ensure_ascii=False)
@@ -188,16 +192,24 @@ def excerpt(body: bytes) -> str:
 
 def _masked_text(text: str) -> str:
     """The text's beginning, as much as can be shown: looking through megabytes for secrets may take hours."""
-    return _SECRET_TEXT.sub(rf"\1{MASK}", text[: 8 * EXCERPT])
+    return _URL.sub(rf"\1\2/{MASK}", _SECRET_TEXT.sub(rf"\1{MASK}", text[: 8 * EXCERPT]))
 
 
 def _masked(value: Any) -> Any:
     match value:
         case dict():
-            return {key: MASK if _SECRET_NAME.search(key) else _masked(item) for key, item in value.items()}
+            return {key: _masked_item(key, item) for key, item in value.items()}
         case list():
             return [_masked(item) for item in value]
         case str():
             return _masked_text(value)
         case _:
             return value
+
+
+def _masked_item(key: str, item: Any) -> Any:
+    if _SECRET_NAME.search(key):
+        return MASK
+    if key.lower() == "headers" and isinstance(item, dict):
+        return dict.fromkeys(item, MASK)
+    return _masked(item)

@@ -127,6 +127,8 @@ async def test_a_broker_that_is_away_is_told(topology: Topology) -> None:
         {"parameters": {"dbPassword": "CANARY", "serviceAccount": {"private_key": "CANARY"}, "apiKey": ["CANARY"]}},
         {"data": json.dumps({"secretKey": "CANARY"})},
         {"webhooks": [{"url": "https://hooks.example.com/x?token=CANARY"}]},
+        {"webhooks": [{"url": "https://hooks.example.com/services/CANARY?CANARY#CANARY"}]},
+        {"webhooks": ["ftp://u:CANARY@hooks.example.com", "https://CANARY@hooks.example.com/CANARY"]},
     ],
 )
 def test_an_excerpt_shows_no_secret(body: object) -> None:
@@ -135,6 +137,14 @@ def test_an_excerpt_shows_no_secret(body: object) -> None:
 
     assert "CANARY" not in excerpt(whole.encode())
     assert "CANARY" not in excerpt(b"not JSON " + whole.encode())
+
+
+def test_an_excerpt_shows_no_headers_value() -> None:
+    """Any header may be a secret; which there are, and the hosts of URLs, can be seen."""
+    body = {"webhooks": [{"url": "https://hooks.example.com/x", "headers": {"X-Own": "CANARY"}}]}
+    shown = '{"webhooks": [{"url": "https://hooks.example.com/***", "headers": {"X-Own": "***"}}]}'
+
+    assert shown == excerpt(json.dumps(body).encode())
 
 
 def test_an_excerpt_is_an_excerpt() -> None:
