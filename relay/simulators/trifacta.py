@@ -30,8 +30,8 @@ or `never` does.
     9114        the connection breaks before anything     9404    there is no such flow (404)
 
 Requests are known to faults as `submit`, `poll`, `jobs`, `status`, `cancel`, `outputs`, `publications` and `publish`,
-whose subject is the recipe; as `runFlow`, `flowRun` and `runDeployment`, whose subject is the flow or deployment; and as
-`library`, `jobStatus` and `token`. With `refresh_token` set there is a token service at `/oauth/token`, whose refresh
+whose subject is the recipe; as `runFlow`, `flowRun` and `runDeployment`, whose subject is the flow or deployment; and
+as `library`, `jobStatus` and `token`. With `refresh_token` set there is a token service at `/oauth/token`, whose refresh
 tokens serve once.
 """
 
@@ -186,8 +186,8 @@ class TrifactaSimulator(VendorServer):
     `duration`: seconds that a job takes. `token`: the one that is let in; None for any. `refresh_token`: where a chain
     of rotating tokens begins, whose access tokens live for `token_life` seconds; then no others are let in. `fates`: of
     recipes, over the well-known ones. `webhook_retries`: seconds between the attempts at a webhook that is not answered
-    with 2xx. `lateness`: seconds from the end of a job to its late webhook. `flow_runs`: whether flow runs have ids, as in
-    newer releases.
+    with 2xx. `lateness`: seconds from the end of a job to its late webhook. `flow_runs`: whether flow runs have ids, as
+    in newer releases.
     """
 
     vendor = "trifacta"

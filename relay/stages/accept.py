@@ -151,7 +151,7 @@ class Accept:
     async def _take(self, asked: Asked) -> Accepted | Repeat:
         raw = self._parsed(asked)
         try:
-            return await self._store_job(await self._checked(asked, raw))
+            return await self._store_job(await self._checked(asked, raw), patient=asked.source == "amqp")
         except Refusal as refusal:
             readable = _readable(raw, asked)
             raise Refusal(refusal.code, refusal.complaints, readable, status=refusal.status) from refusal
@@ -192,9 +192,10 @@ class Accept:
             limited=limited,
         )
 
-    async def _store_job(self, new: NewJob) -> Accepted | Repeat:
+    async def _store_job(self, new: NewJob, *, patient: bool) -> Accepted | Repeat:
+        """`patient` producers wait a moment for a place, so that what comes in bursts is submitted right away."""
         lane = new.job.lane
-        reserved = new.delay <= 0 and not new.limited and self._work.reserve(lane)
+        reserved = new.delay <= 0 and not new.limited and await self._reserved(lane, patient)
         held = False
         try:
             failpoints.hit("accept.before_store")
@@ -211,6 +212,9 @@ class Accept:
                 self._work.release(lane)
         self._go_on(outcome, held)
         return outcome
+
+    async def _reserved(self, lane: str, patient: bool) -> bool:
+        return await self._work.place(lane) if patient else self._work.reserve(lane)
 
     def _go_on(self, outcome: Accepted | Repeat, held: bool) -> None:
         if held:

@@ -5,7 +5,7 @@ Both ways are one: if the process dies, the lease lapses and the row is claimed 
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -31,6 +31,8 @@ R = TypeVar("R", bound=Row)
 
 LOOK = 0.25
 """Seconds between looks for what other replicas have left."""
+BREAK_EVERY = 1.0
+"""Seconds between looks for acts that have outlasted their lease."""
 LEASE_MARGIN = 15.0
 """Seconds for which a lease outlives its act's time."""
 
@@ -47,6 +49,20 @@ class Capacity:
     def lease(self) -> float:
         """An act's time and a margin, so that a lease lapses only when its holder is gone."""
         return self.act_timeout + LEASE_MARGIN
+
+
+@dataclass(frozen=True, slots=True)
+class _Hope:
+    """Somebody who waits for a place in a lane, until then; whether there was one."""
+
+    lane: str
+    until: float
+    granted: asyncio.Future[bool]
+
+    def end(self, granted: bool) -> None:
+        """Tell who waits, if anybody still does."""
+        if not self.granted.done():
+            self.granted.set_result(granted)
 
 
 class Loop(Generic[R]):
@@ -71,7 +87,13 @@ class Loop(Generic[R]):
         self._lane_limits = lane_limits
         self._places = places or {}
         self._taken: Counter[str] = Counter()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._hopes: deque[_Hope] = deque()
+        self._behind = False
+        """Whether the last look found more rows than places, so that nobody is to get one before those that wait."""
+        self._tasks: dict[asyncio.Task[None], float] = {}
+        """Every act under way, and when its lease lapses."""
+        self._overdue: set[asyncio.Task[None]] = set()
+        self._breaking: asyncio.TimerHandle | None = None
         self._running: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._wanted = False
@@ -101,6 +123,21 @@ class Loop(Generic[R]):
         self._taken[lane] += 1
         return True
 
+    async def place(self, lane: str) -> bool:
+        """Take a place as `reserve` does, but wait for one that becomes free before long: a row that is handed over
+        costs half of one that is claimed. Not where rows that came before wait as well: those are first."""
+        if self._running is None or self._stopping or self._behind or not self._full(lane):
+            return self.reserve(lane)
+        loop = asyncio.get_running_loop()
+        hope = _Hope(lane, loop.time() + LOOK, loop.create_future())
+        self._hopes.append(hope)
+        try:
+            return await hope.granted
+        except asyncio.CancelledError:
+            if not hope.granted.cancelled() and hope.granted.result():
+                self.release(lane)
+            raise
+
     def squeeze_in(self, lane: str) -> None:
         """Take a place even where none is free, for a row that is already leased to this process."""
         self._taken[lane] += 1
@@ -112,6 +149,8 @@ class Loop(Generic[R]):
             del self._taken[lane]
         if self._wanted:
             self._wake.set()
+        else:
+            self._grant()
 
     def hand(self, row: R) -> None:
         """Act on a row that is leased to this process and whose place is reserved."""
@@ -141,13 +180,14 @@ class Loop(Generic[R]):
         """Take nothing more."""
         self._stopping = True
         self._wake.set()
+        self._disappoint(float("inf"))
 
     async def drain(self) -> None:
         """Return when, after `stop`, nothing is claimed any more and every act under way has ended."""
         if self._running is not None:
             await asyncio.wait({self._running})
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while under_way := [task for task in self._tasks if not task.done()]:
+            await asyncio.wait(under_way)
 
     async def abandon(self) -> None:
         """Stop, and break off every act under way, as a crash would: what it was about comes again."""
@@ -161,6 +201,7 @@ class Loop(Generic[R]):
         """Claim for the free places and start on each row; the seconds to wait until the next look."""
         free = self.capacity.total - self._taken.total()
         self._wanted = any(map(self._full, self._taken))
+        self._disappoint(asyncio.get_running_loop().time())
         if free <= 0:
             return LOOK
         claimed = await self._claim(
@@ -178,14 +219,31 @@ class Loop(Generic[R]):
         for row in rows:
             self._taken[row.lane] += 1
             self._start(self._claimed_turn(row), row)
-        if claimed.next_due is None or len(rows) == free:
+        self._behind = len(rows) == free
+        if self._behind:
+            self._disappoint(float("inf"))
+        else:
+            self._grant()
+        if claimed.next_due is None or self._behind:
             return LOOK
         return min(LOOK, claimed.next_due)
 
     def _start(self, turn: Coroutine[None, None, None], row: R) -> None:
         task = asyncio.create_task(turn, name=f"{self.stage}:{row.id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        loop = asyncio.get_running_loop()
+        self._tasks[task] = loop.time() + self.capacity.lease
+        if self._breaking is None:
+            self._breaking = loop.call_later(min(BREAK_EVERY, self.capacity.lease), self._break_off)
+
+    def _break_off(self) -> None:
+        """Break off what has outlasted its lease. One timer for all: one for each act would cost a tenth of it."""
+        loop = asyncio.get_running_loop()
+        for task, until in self._tasks.items():
+            if until <= loop.time() and not task.done():
+                self._overdue.add(task)
+                task.cancel()
+        pause = min(BREAK_EVERY, self.capacity.lease)
+        self._breaking = loop.call_later(pause, self._break_off) if self._tasks else None
 
     async def _claimed_turn(self, row: R) -> None:
         """Where one was waiting there may be more: its lane may be on its way open, a few rows at a time."""
@@ -194,16 +252,37 @@ class Loop(Generic[R]):
         self._wake.set()
 
     async def _turn(self, row: R, act: Callable[[R], Awaitable[None]]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         try:
-            async with asyncio.timeout(self.capacity.lease):
-                await act(row)
+            await act(row)
+        except asyncio.CancelledError:
+            if task not in self._overdue:
+                raise
+            log.error("stage.act_failed", stage=self.stage, row=row.id, error="it outlasted its lease")  # noqa: TRY400
         except StoreUnavailable as error:
             # The lease lapses and the row comes again: nothing that matters lived only here.
             log.warning("store.unavailable", stage=self.stage, row=row.id, error=str(error))
         except Exception:
             log.exception("stage.act_failed", stage=self.stage, row=row.id)
         finally:
+            self._tasks.pop(task, None)
+            self._overdue.discard(task)
             self.release(row.lane)
+
+    def _grant(self) -> None:
+        """Give free places to those who wait for one."""
+        while self._hopes and not self._full(self._hopes[0].lane):
+            hope = self._hopes.popleft()
+            if not hope.granted.done():
+                self._taken[hope.lane] += 1
+                hope.end(granted=True)
+
+    def _disappoint(self, now: float) -> None:
+        """Let those go who have waited long enough. Their rows come by a claim."""
+        while self._hopes and self._hopes[0].until <= now:
+            self._hopes.popleft().end(granted=False)
+            self._wanted = True
 
     def _full(self, lane: str) -> bool:
         return self._taken.total() >= self.capacity.total or self._taken[lane] >= self._limit(lane)

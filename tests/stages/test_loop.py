@@ -149,6 +149,67 @@ async def test_what_is_handed_over_needs_a_place(start: Start) -> None:
     assert 0 == it.loop.active
 
 
+async def test_who_waits_for_a_place_gets_the_next(start: Start) -> None:
+    """In the order in which they came, each when an act ends."""
+    it = await _full(start)
+    waiting = [asyncio.create_task(it.loop.place("a")) for _ in range(2)]
+    await asyncio.sleep(0)
+    it.gates["x"].set()
+    first = await waiting[0]
+    assert not waiting[1].done()
+    it.loop.release("a")
+
+    assert (True, True) == (first, await waiting[1])
+    it.loop.release("a")
+
+
+async def test_nobody_waits_for_a_place_for_long(start: Start) -> None:
+    """Where none becomes free until the next look the row has to be claimed."""
+    it = await _full(start)
+
+    assert not await it.loop.place("a")
+
+
+async def test_rows_that_wait_get_a_place_first(start: Start) -> None:
+    """While more is due than there are places, nobody who comes later waits for one."""
+    it = turning(total=1, per_lane=1)
+    it.shelf.rows = [Row("old"), Row("older")]
+    it.gates = {"old": asyncio.Event(), "older": asyncio.Event()}
+    start(it)
+    await until(lambda: it.begun == ["old"])
+    assert not await it.loop.place("a")
+    it.gates["old"].set()
+    await until(lambda: it.begun == ["old", "older"])
+
+
+async def test_who_no_longer_waits_gives_its_place_on(start: Start) -> None:
+    """Even if it is canceled in the moment in which it gets one."""
+    it = turning(total=1, per_lane=1)
+    start(it)
+    assert it.loop.reserve("a")
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(it.loop.place("a"))
+    await asyncio.sleep(0)
+    it.loop.release("a")
+    waiting.cancel()
+    await asyncio.wait([waiting])
+
+    assert waiting.cancelled()
+    assert it.loop.reserve("a")
+    it.loop.release("a")
+
+
+async def _full(start: Start) -> Turning:
+    """A loop whose one place is taken, until its gate `x` opens."""
+    it = turning(total=1, per_lane=1)
+    it.gates = {"x": asyncio.Event()}
+    assert it.loop.reserve("a")
+    it.loop.hand(Row("x"))
+    start(it)
+    await until(lambda: it.begun == ["x"])
+    return it
+
+
 async def test_a_full_loop_does_not_ask(start: Start) -> None:
     """Without a free place there is nothing to claim for."""
     it = turning(total=1, per_lane=1)
