@@ -16,12 +16,14 @@ from pydantic import AfterValidator, Field, PlainValidator
 from relay.core.flow import JsonValue
 from relay.core.vendor import Options, Parameters, Secret, VendorId
 
+LONGEST_PATH = 1000
+
 
 def _file(value: Any) -> int | str:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise ValueError("a file is its number, its uuid, or its path in Datameer")
+    if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > LONGEST_PATH:
+        raise ValueError(f"a file is its number, its uuid, or its path (at most {LONGEST_PATH} characters)")
     if any(segment.partition(";")[0].strip() in {".", ".."} for segment in re.split(r"[/\\]", unquote(value))):
         raise ValueError("a path must not hold the segments . and ..: give the file's whole path, or its number")
     return value

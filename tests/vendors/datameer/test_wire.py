@@ -52,6 +52,7 @@ def test_a_file_is_one_segment_of_the_path(file: Any, sent: str) -> None:
         "",
         " ",
         "a\nb",
+        "/" + "x" * 1000,
         "a\x00b",
         None,
         True,
