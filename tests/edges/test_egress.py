@@ -10,6 +10,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from relay.core.egress import EgressPolicy
+from relay.core.flow import NotFetched
 from relay.edges.egress import ThreadResolver
 from relay.edges.http import WebhookSender
 from relay.ports import Blocked, NotAnswered, Outbound
@@ -248,6 +249,31 @@ async def test_a_name_that_nobody_knows_is_not_blocked() -> None:
     async with naming({}) as (_, resolver):
         with pytest.raises(NotAnswered, match="its name cannot be resolved"):
             await send(PUBLIC_ALONE, "http://hook.example/", resolver)
+
+
+FETCHED = ["127.0.0.2", "[::1]", "[::ffff:127.0.0.2]", "2130706434", "hook.example"]
+
+
+@pytest.mark.parametrize("host", FETCHED)
+async def test_a_file_is_fetched_through_the_same_guard(receiver: Peer, private: Door, host: str) -> None:
+    """A file whose URL leads inside is not fetched, for good, and nothing connects."""
+    async with naming({"hook.example": [[PUBLIC, PRIVATE]]}) as (_, resolver):
+        sender = WebhookSender(PUBLIC_ALONE, lambda: 0.0, resolver=resolver)
+        with pytest.raises(NotFetched, match=r"^blocked by egress policy: \S+ \(.+\)$") as caught:
+            await sender.fetch(f"http://{host}:{receiver.port}/file.sql", 1000, 5.0)
+        await sender.close()
+
+    assert (True, 0, []) == (caught.value.final, private.connections, receiver.calls)
+
+
+async def test_a_fetch_is_never_redirected(receiver: Peer) -> None:
+    """A file's server that redirects has its redirect for an answer."""
+    async with serving(replying(peers.answer(302, f"location: {receiver.url}/inside"))) as redirecting:
+        sender = WebhookSender(LOCAL, lambda: 0.0)
+        answer = await sender.fetch(redirecting.url, 1000, 5.0)
+        await sender.close()
+
+    assert (302, []) == (answer.status, receiver.calls)
 
 
 async def test_a_redirect_leads_nowhere(receiver: Peer) -> None:
