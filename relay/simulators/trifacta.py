@@ -31,8 +31,8 @@ or `never` does.
 
 Requests are known to faults as `submit`, `poll`, `jobs`, `status`, `cancel`, `outputs`, `publications` and `publish`,
 whose subject is the recipe; as `runFlow`, `flowRun` and `runDeployment`, whose subject is the flow or deployment; and
-as `library`, `jobStatus` and `token`. With `refresh_token` set there is a token service at `/oauth/token`, whose refresh
-tokens serve once.
+as `library`, `jobStatus` and `token`. With `refresh_token` set there is a token service at `/oauth/token`, whose
+refresh tokens serve once.
 """
 
 import asyncio

@@ -8,10 +8,11 @@ that are there before it are noted, and what is there beside them afterwards is 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from relay.core.answers import read_object, together, unavailable
 from relay.core.facts import Fact, Found, NotFound, NotSent, PollFailed, Ref, Submitted, Unanswered, VendorFact
-from relay.core.flow import Flow, JsonValue, NoAnswer, NotReached, Request, Response, Unreadable
+from relay.core.flow import Flow, JsonValue, NoAnswer, NotReached, Request, Response, TransportError, Unreadable
 from relay.core.job import ErrorCode, Job, JobError
 from relay.core.vendor import CallbackAddress, Connection, is_id
 from relay.vendors.trifacta import reports
@@ -35,7 +36,20 @@ def publish(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow
         return NotSent(attempt=job.attempt, error=unavailable(str(error)))
     except NoAnswer as error:
         return Unanswered(attempt=job.attempt, error=unavailable(str(error)), memo=memo)
-    return read_publish(connection, job, response, memo)
+    fact = read_publish(connection, job, response, memo)
+    if isinstance(fact, Submitted) and fact.memo == memo:
+        return (yield from _pinned(connection, job, fact, before))
+    return fact
+
+
+def _pinned(connection: Connection, job: Job, fact: Submitted, before: Sequence[str]) -> Flow[Fact]:
+    """The same with the one sub-job that has come since, looked for at once, before anybody publishes again."""
+    with suppress(TransportError):
+        rows = reports.read_rows((yield jobs_request(job)), secrets_of(connection, job))
+        new = [each for each in _ids(_publishing(rows)) if each not in before] if isinstance(rows, list) else []
+        if len(new) == 1:
+            return Submitted(attempt=fact.attempt, ref=Ref(id=new[0], ids=tuple(new)), memo={"jobs": new})
+    return fact
 
 
 def publish_request(job: Job) -> Request:

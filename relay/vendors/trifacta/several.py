@@ -174,7 +174,7 @@ def look_up(connection: Connection, job: Job) -> Flow[Fact]:
     if isinstance(listed, PollFailed):
         return listed
     groups: dict[str, list[str]] = {}
-    for each in listed:
+    for each in reversed(listed):  # the oldest first
         if is_id(flow_run := _flow_run_in(each)) and is_id(each.get("id")):
             groups.setdefault(str(flow_run), []).append(str(each["id"]))
     if len(groups) > MOST_FLOW_RUNS:
