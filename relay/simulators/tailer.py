@@ -300,7 +300,7 @@ class TailerSimulator(VendorServer):
 
     def _asked_for(self, run: Run, body: Asked) -> bool:
         """Whether the run is as every field that is given says."""
-        has: Mapping[str, JsonValue] = {
+        has = {
             "account": run.account,
             "environment": run.environment,
             "configuration_id": run.configuration,
@@ -310,7 +310,7 @@ class TailerSimulator(VendorServer):
         }
         kind = body["configuration_type"]
         alike = kind == run.type or (kind in TABLES and run.type in TABLES)
-        return alike and all(body.get(name) in (None, value) for name, value in has.items())
+        return alike and all(body.get(name) is None or str(body[name]) == value for name, value in has.items())
 
     # --- switch ---
 

@@ -34,7 +34,7 @@ def asked(path: str, **body: JsonValue) -> Request:
     return Request(method="POST", path=path, json={key: value for key, value in body.items() if value is not None})
 
 
-def given(connection: Connection, job: Job, name: str) -> JsonValue:
+def whose(connection: Connection, job: Job, name: str) -> JsonValue:
     """`account` or `environment`: the request's, else the connection's."""
     return job.spec.parameters.get(name) or getattr(options_of(connection), name)
 
@@ -44,7 +44,7 @@ def needing(*names: str) -> Callable[[Submit], Submit]:
 
     def guard(submit: Submit) -> Submit:
         def guarded(connection: Connection, job: Job, callback: CallbackAddress | None) -> Flow[Fact]:
-            missing = [f"`{name}`" for name in names if given(connection, job, name) is None]
+            missing = [f"`{name}`" for name in names if whose(connection, job, name) is None]
             if missing:
                 return Refused(error=unsaid(" and ".join(missing), connection))
             return (yield from submit(connection, job, callback))
@@ -56,15 +56,18 @@ def needing(*names: str) -> Callable[[Submit], Submit]:
 
 def unsaid(names: str, connection: Connection) -> JobError:
     """Neither the request nor the connection says for whom it is."""
-    message = f"{names} missing: give it among the parameters, or set it on the connection {connection.name!r}"
+    message = (
+        f"the parameters lack {names}, and so does the connection {connection.name!r}: "
+        "name it among the parameters, or the operator sets it on the connection"
+    )
     return JobError(code=ErrorCode.INVALID_REQUEST, message=message)
 
 
 def identity(connection: Connection, job: Job) -> dict[str, JsonValue]:
     """What names a configuration in every action, in the order of the vendor's documents."""
-    environment = given(connection, job, "environment")
+    environment = whose(connection, job, "environment")
     return {
-        "account": given(connection, job, "account"),
+        "account": whose(connection, job, "account"),
         "environment": environment,
         "configuration_type": configuration_type(job),
         "configuration_id": configuration_id(connection, job, environment),
@@ -76,11 +79,11 @@ def configuration_type(job: Job) -> JsonValue:
     return job.spec.parameters.get("configurationType", "workflow")
 
 
-def configuration_id(connection: Connection, job: Job, environment: JsonValue) -> str:
+def configuration_id(connection: Connection, job: Job, environment: JsonValue) -> JsonValue:
     """The id as the vendor wants it: that of a table-to-table ends in its environment."""
-    as_given, ending = str(job.spec.parameters["configurationId"]), f"_{environment}"
-    lacks = configuration_type(job) in TABLE_TO_TABLE and not as_given.endswith(ending)
-    return as_given + ending if lacks and options_of(connection).append_environment else as_given
+    given, ending = job.spec.parameters["configurationId"], f"_{environment}"
+    lacks = configuration_type(job) in TABLE_TO_TABLE and not str(given).endswith(ending)
+    return f"{given}{ending}" if lacks and options_of(connection).append_environment else given
 
 
 def run_of(connection: Connection, job: Job) -> dict[str, JsonValue]:
@@ -222,8 +225,8 @@ def by_status(connection: Connection, job: Job, word: JsonValue) -> Flow[Fact]:
     response = yield asked(
         STATUS,
         action="get_by_status",
-        account=given(connection, job, "account"),
-        environment=given(connection, job, "environment"),
+        account=whose(connection, job, "account"),
+        environment=whose(connection, job, "environment"),
         configuration_type=parameters["configurationType"],
         status=word,
         execution_date=parameters.get("executionDate"),

@@ -302,8 +302,8 @@ RUNS = (
         Refused(
             error=error(
                 ErrorCode.INVALID_REQUEST,
-                "`account` and `environment` missing: give it among the parameters, or set it on the connection "
-                "'tailer'",
+                "the parameters lack `account` and `environment`, and so does the connection 'tailer': "
+                "name it among the parameters, or the operator sets it on the connection",
             )
         ),
         **NO_CONNECTION,
@@ -584,7 +584,8 @@ LISTS = (
         Refused(
             error=error(
                 ErrorCode.INVALID_REQUEST,
-                "`account` missing: give it among the parameters, or set it on the connection 'tailer'",
+                "the parameters lack `account`, and so does the connection 'tailer': "
+                "name it among the parameters, or the operator sets it on the connection",
             )
         ),
         **NO_CONNECTION,

@@ -46,6 +46,7 @@ def _day(text: str) -> str:
 
 
 Word = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_word)]
+ConfigurationId = Annotated[int, Field(ge=0)] | Word
 Day = Annotated[str, AfterValidator(_day)]
 Limit = Annotated[int, Field(ge=1)]
 
@@ -64,7 +65,7 @@ class OfType(Parameters):
 class OfConfiguration(OfType):
     """Parameters of `enable`, `disable`, `archive`: a data operation, as Tailer calls what was deployed."""
 
-    configuration_id: Word
+    configuration_id: ConfigurationId
     """That of a table-to-table ends in `_` and the environment, which relay appends where it is missing."""
 
 
@@ -116,7 +117,7 @@ class ListRunning(OfType):
 class History(ListRunning):
     """Parameters of `history`: runs of a configuration, or of all of a type where none is named."""
 
-    configuration_id: Word | None = None
+    configuration_id: ConfigurationId | None = None
     job_id: Word | None = None
     status: Word | None = None
     """Only runs that stand so: `SUCCESS`, `FAILED`, …"""

@@ -156,12 +156,27 @@ def test_a_date_that_is_none_is_refused(day: Any) -> None:
     assert path == "executionDate"
 
 
-@pytest.mark.parametrize("bad", ["", "line\nbreak", "x" * 301, 99, None])
+@pytest.mark.parametrize("bad", ["", "line\nbreak", "x" * 301, -1, 1.5, True, None, []])
 def test_what_cannot_be_an_id_is_refused(bad: Any) -> None:
-    """An account is a text: as a number it would lose its zeros."""
-    ((path, _),) = faults("enable", {**OF_TABLES, "configurationId": bad})
+    """Whatever it is, the error names the field."""
+    wrong = faults("enable", {**OF_TABLES, "configurationId": bad})
 
-    assert path == "configurationId"
+    assert {"configurationId"} == {path.partition(".")[0] for path, _ in wrong}
+
+
+def test_an_account_is_a_text() -> None:
+    """As a number it would lose its zeros."""
+    ((path, _),) = faults("enable", {**OF_TABLES, "account": 99})
+
+    assert path == "account"
+
+
+def test_an_id_is_sent_as_given() -> None:
+    """A number stays one, unless its environment is appended."""
+    kinds = {"table-to-storage": 7, "table-to-table": "7_DEV"}
+    sent = {kind: asked("enable", {"configurationType": kind, "configurationId": 7}).json for kind in kinds}
+
+    assert kinds == {kind: body["configuration_id"] for kind, body in sent.items()}
 
 
 @pytest.mark.parametrize("limit", [0, -1, "2", 1.5, True])
