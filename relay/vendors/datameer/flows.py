@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import tzinfo
 from typing import cast
-from zoneinfo import ZoneInfo
 
 from relay.core.answers import answered, result_of, together, unavailable
 from relay.core.facts import (
@@ -28,7 +27,7 @@ from relay.core.job import ErrorCode, Job, JobError
 from relay.core.vendor import CallbackAddress, Connection, Credentials, Login
 from relay.vendors.datameer import reports
 from relay.vendors.datameer.reports import Execution, Told
-from relay.vendors.datameer.wire import DatameerOptions, segment
+from relay.vendors.datameer.wire import DatameerOptions, segment, zone_named
 
 RUNNING_NOW = "/rest/jobs/list-running"
 
@@ -40,7 +39,7 @@ def options_of(connection: Connection) -> DatameerOptions:
 
 def zone_of(connection: Connection) -> tzinfo:
     """The zone of the server's clock."""
-    return ZoneInfo(options_of(connection).timezone)
+    return zone_named(options_of(connection).timezone)
 
 
 def secrets_of(connection: Connection) -> list[str]:

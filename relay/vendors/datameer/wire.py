@@ -7,6 +7,7 @@ own. `/api/…` asks by file, the older `/rest/…` by the ids of a job's config
 """
 
 import re
+from datetime import UTC, tzinfo
 from typing import Annotated, Any, TypeAlias
 from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
@@ -85,9 +86,14 @@ class OfData(Parameters):
     """The id of the data to remove."""
 
 
+def zone_named(name: str) -> tzinfo:
+    """The zone with this IANA name; UTC needs no zone database. Raises KeyError, ValueError or OSError for no zone."""
+    return UTC if name == "UTC" else ZoneInfo(name)
+
+
 def _zone(name: str) -> str:
     try:
-        ZoneInfo(name)
+        zone_named(name)
     except (KeyError, ValueError, OSError) as error:
         raise ValueError("no such time zone: give an IANA name, such as Europe/Berlin or UTC") from error
     return name
@@ -99,6 +105,7 @@ class DatameerOptions(Options):
     username: str = Field(pattern=r"^[^:\x00-\x1f\x7f]+$")
     """Who asks. A colon cannot be part of it."""
     password: Secret
+    """The password that goes with the name."""
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
     """The time zone of the server, as an IANA name: its dates name none."""
     sequence_separator: str = Field(default=",", min_length=1, max_length=3)
