@@ -6,12 +6,26 @@ from typing import Any
 
 from relay.core import facts
 from relay.core.facts import Answered, Fact, Found, NotFound, Ref, Refused, Submitted, Unanswered
-from relay.core.flow import NoAnswer, Request, Response
+from relay.core.flow import NoAnswer, NotReached, Request, Response
 from relay.core.job import ErrorCode, JobError
 from relay.core.room import CALLBACK, KEY, VENDOR_JOB, Answer, Recorded, Room
 from relay.core.signature import timestamped
 from relay.core.vendor import Callback
-from relay.vendors.trifacta import CANCEL, RUN, STATUS, VENDOR, WATCH, flows
+from relay.vendors.trifacta import (
+    CANCEL,
+    DETAILS,
+    HISTORY,
+    LIST_RUNNING,
+    PUBLISH,
+    RERUN,
+    RUN,
+    RUN_DEPLOYMENT,
+    RUN_FLOW,
+    STATUS,
+    VENDOR,
+    WATCH,
+    flows,
+)
 
 REQUEST_ID = {"x-trifacta-request-id": "req-7"}
 ORIGIN = "req-7"
@@ -151,8 +165,43 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
             ],
         },
     },
+    "every Databricks property": {
+        "wrangledDataset": {"id": 60},
+        "overrides": {
+            "databricksOptions": [
+                {"key": "autoterminationMinutes", "value": 60},
+                {"key": "awsAttributes.availability", "value": "SPOT_WITH_FALLBACK"},
+                {"key": "awsAttributes.availabilityZone", "value": "us-west-2a"},
+                {"key": "awsAttributes.ebsVolume.count", "value": 1},
+                {"key": "awsAttributes.ebsVolume.size", "value": 100},
+                {"key": "awsAttributes.ebsVolume.type", "value": "GENERAL_PURPOSE_SSD"},
+                {"key": "awsAttributes.firstOnDemandInstances", "value": 1},
+                {"key": "awsAttributes.instanceProfileArn", "value": "arn:aws:iam::1:instance-profile/p"},
+                {"key": "awsAttributes.spotBidPricePercent", "value": 99.5},
+                {"key": "clusterMode", "value": "USER"},
+                {"key": "clusterPolicyId", "value": "policy"},
+                {"key": "driverNodeType", "value": "i3.xlarge"},
+                {"key": "enableAutotermination", "value": False},
+                {"key": "enableLocalDiskEncryption", "value": True},
+                {"key": "logsDestination", "value": "dbfs:/logs"},
+                {"key": "maxWorkers", "value": 8},
+                {"key": "minWorkers", "value": 1},
+                {"key": "poolId", "value": "pool-123456789"},
+                {"key": "poolName", "value": "pool"},
+                {"key": "driverPoolId", "value": "pool-2"},
+                {"key": "driverPoolName", "value": "drivers"},
+                {"key": "serviceUrl", "value": "https://databricks.test"},
+                {"key": "sparkVersion", "value": "9.1.x-scala2.12"},
+                {"key": "workerNodeType", "value": "i3.xlarge"},
+            ]
+        },
+    },
 }
-"""The bodies in the documents, by what they override."""
+"""The bodies in the documents, by what they override. Their list of Databricks properties is no JSON: here they are as
+the example above it has them."""
+
+ANSWERED: Mapping[str, int] = {"output files": 962221, "tables": 962222, "webhooks": 962222, "parameters": 962223}
+"""The job groups in the documents' answers, by what was overridden; 961247 for the others."""
 
 PUBLICATION: Mapping[str, Any] = {
     "connection": {"id": 1},
@@ -352,13 +401,69 @@ BUSY = error(
     retryable=True,
 )
 BUSINESS = answer(429, exception("TooManyRequestsException", "slow down"), **{"x-retry-after": "17"})
+DATE = {"date": "Wed, 08 Sep 2021 10:17:14 GMT"}
+AT = 1_631_096_234_000
+"""The same in milliseconds."""
+
+
+def quota(of: str, left: int, remaining: int = 0) -> dict[str, str]:
+    """A quota's headers; it begins anew so many milliseconds after DATE."""
+    named = {"limit": "30", "remaining": str(remaining), "reset": str(AT + left)}
+    return {f"x-rate-limit-{of}-{name}": value for name, value in named.items()}
+
+
+TOO_MANY = answer(
+    429,
+    exception(
+        "TooManyRequestsException",
+        "Too Many Requests",
+        'API quota reached for "runJobGroup". Wait 57 seconds before making a new request. '
+        "(Max. 30 requests allowed per minute per user.)",
+    ),
+    **{**quota("user", 37_696), "x-retry-after": "57"},
+)
+"""The documents' answer to one request too many."""
 DENIED = error(ErrorCode.VENDOR_AUTH_FAILED, "Trifacta answered 401: Unauthorized: bad token", 401, retryable=True)
 DENIAL = answer(401, exception("Unauthorized", "bad token"))
 
 RUNS = (
     *(
-        _run(f"run with {what}", body, answer(201, started(961247)), Submitted(attempt=1, ref=ref()))
+        _run(
+            f"run with {what}",
+            body,
+            answer(201, started(ANSWERED.get(what, 961247))),
+            Submitted(attempt=1, ref=ref(ANSWERED.get(what, 961247))),
+        )
         for what, body in BODIES.items()
+    ),
+    Recorded(
+        name="rerun, by the same simple request",
+        flow=lambda: RERUN.submit(ROOM.connection(), ROOM.job("rerun"), None),
+        exchanges=[(posted(RECIPE), answer(201, started(961247)))],
+        ends_in=Submitted(attempt=1, ref=ref()),
+    ),
+    _run(
+        "a run too many, as the documents show it",
+        RECIPE,
+        TOO_MANY,
+        facts.NotSent(
+            attempt=1,
+            error=error(
+                ErrorCode.VENDOR_UNAVAILABLE,
+                "Trifacta answered 429: TooManyRequestsException: Too Many Requests: API quota reached for "
+                '"runJobGroup". Wait 57 seconds before making a new request. '
+                "(Max. 30 requests allowed per minute per user.)",
+                429,
+                retryable=True,
+            ),
+            retry_after=57.0,
+        ),
+    ),
+    _run(
+        "a run too many, told only when the minute ends",
+        RECIPE,
+        answer(429, exception("TooManyRequestsException", "slow down"), **quota("user", 41_500), **DATE),
+        facts.NotSent(attempt=1, error=BUSY, retry_after=41.5),
     ),
     _run(
         "an asynchronous run", RECIPE, answer(201, {"id": 5, "reason": "JobStarted"}), Submitted(attempt=1, ref=ref(5))
@@ -631,4 +736,307 @@ CANCELS = (
     _about("cancel that is refused", CANCEL, [(STOP, REJECTION)], Refused(error=REJECTED)),
 )
 
-ROOM = Room(**{**vars(ROOM), "recorded": (*RUNS, *FINDS, *LOOKS, *CANCELS)})
+# --- flows, deployments, publications, listings --------------------------------------------------------------------
+
+
+def _asked(name: str, operation: Any, body: Mapping[str, Any], exchanges: Any, fact: Fact, **more: Any) -> Recorded:
+    return Recorded(
+        name=name,
+        flow=lambda: operation.submit(ROOM.connection(), ROOM.job(operation.name, body, **more), None),
+        exchanges=exchanges,
+        ends_in=fact,
+    )
+
+
+def group(id: int, status: str = "Complete", flow_run: int | None = 12) -> Mapping[str, Any]:
+    """A job group of a flow run."""
+    return {**GROUP, "id": id, "status": status, "flowRun": {"id": flow_run} if flow_run else None}
+
+
+VARIABLE = {"runParameters": {"overrides": {"data": [{"key": "varRegion", "value": "02"}]}}}
+FLOW_BODY = {
+    **VARIABLE,
+    "wrangledDatasetIds": [28629, "28630"],
+    "overrides": {"airlines": {"profiler": True, "newThing": None}},
+}
+RUN_A_FLOW = Request(
+    method="POST",
+    path="/v4/flows/5479/run",
+    headers={"x-execution-id": KEY},
+    query={"runAsync": "false"},
+    json=FLOW_BODY,
+)
+TWO = Ref(id="12", ids=("961247", "961248"))
+TWO_MEMO = {"flowRun": "12", "jobGroups": ["961247", "961248"]}
+GROUPS_OF_RUN = Request(method="GET", path="/v4/flowRuns/12/jobGroups")
+
+
+def _followed(name: str, exchanges: Any, fact: Fact, memo: Any = TWO_MEMO) -> Recorded:
+    followed = {"vendor_job_id": "12", "vendor_job_ids": TWO.ids, "memo": memo}
+    return Recorded(
+        name=name,
+        flow=lambda: (RUN_FLOW.poll or flows.poll)(ROOM.connection(), ROOM.running("runFlow", **followed)),
+        exchanges=exchanges,
+        ends_in=fact,
+    )
+
+
+def _both(*words: str) -> list[Mapping[str, Any]]:
+    return [group(961247 + place, word) for place, word in enumerate(words)]
+
+
+SEVERAL_RUNS = (
+    _asked(
+        "a flow's run",
+        RUN_FLOW,
+        {"flow": 5479, "runAsync": False, **FLOW_BODY},
+        [(RUN_A_FLOW, answer(201, {"flowRunId": 12, "data": [started(961247), started(961248)]}))],
+        Submitted(attempt=1, ref=TWO, memo=TWO_MEMO),
+    ),
+    _asked(
+        "a flow's run, answered by an older release",
+        RUN_FLOW,
+        {"flow": 5479, "runAsync": False, **FLOW_BODY},
+        [(RUN_A_FLOW, answer(201, {"data": [{**started(961247), "flowRun": {"id": 12}}, started(961248)]}))],
+        Submitted(attempt=1, ref=TWO, memo=TWO_MEMO),
+    ),
+    _asked(
+        "a flow's run, answered without a flow run",
+        RUN_FLOW,
+        {"flow": 5479, "runAsync": False, **FLOW_BODY},
+        [(RUN_A_FLOW, answer(201, {"data": [started(961247), started(961248)]}))],
+        Submitted(
+            attempt=1,
+            ref=Ref(id="961247", ids=("961247", "961248")),
+            memo={"flowRun": None, "jobGroups": ["961247", "961248"]},
+        ),
+    ),
+    _asked(
+        "a flow's run, answered without any id",
+        RUN_FLOW,
+        {"flow": 5479, "runAsync": False, **FLOW_BODY},
+        [(RUN_A_FLOW, answer(201, {"data": [{"reason": "JobStarted"}]}))],
+        Unanswered(
+            attempt=1,
+            error=error(
+                ErrorCode.VENDOR_UNAVAILABLE,
+                "Trifacta took the run, but its answer names no jobs",
+                201,
+                retryable=True,
+            ),
+        ),
+    ),
+    _asked(
+        "a flow's run whose key the vendor has already, and names",
+        RUN_FLOW,
+        {"flow": 5479, "runAsync": False, **FLOW_BODY},
+        [(RUN_A_FLOW, answer(304, location="/v4/flowRuns/12"))],
+        Submitted(attempt=1, ref=Ref(id="12"), memo={"flowRun": "12", "jobGroups": []}),
+    ),
+    _asked(
+        "a deployment's run",
+        RUN_DEPLOYMENT,
+        {"deployment": 3, **VARIABLE},
+        [
+            (
+                Request(method="POST", path="/v4/deployments/3/run", json=VARIABLE),
+                answer(201, {"data": [{"reason": "JobStarted", "sessionId": "s", "id": 33}]}),
+            )
+        ],
+        Submitted(attempt=1, ref=ref(33), memo={"flowRun": None, "jobGroups": ["33"]}),
+    ),
+    _asked(
+        "a deployment's run with nothing to say",
+        RUN_DEPLOYMENT,
+        {"deployment": "3"},
+        [(Request(method="POST", path="/v4/deployments/3/run", json={}), answer(502))],
+        Unanswered(attempt=1, error=BROKEN),
+    ),
+    _followed(
+        "a flow's run at work",
+        [(GROUPS_OF_RUN, answer(200, {"data": _both("Complete", "InProgress")}))],
+        facts.StillRunning(status="InProgress", progress={"ended": 1, "of": 2}, ref=TWO),
+    ),
+    _followed(
+        "a flow's run that has ended",
+        [(GROUPS_OF_RUN, answer(200, {"data": _both("Complete", "Complete")}))],
+        facts.Succeeded(result={"flowRunId": "12", "data": _both("Complete", "Complete")}, status="Complete", ref=TWO),
+    ),
+    _followed(
+        "a flow's run that failed",
+        [
+            (GROUPS_OF_RUN, answer(200, {"data": _both("Failed", "Canceled")})),
+            (Request(method="GET", path="/v4/jobGroups/961247/jobs"), answer(200, {"data": JOBS})),
+        ],
+        facts.Failed(
+            error=JobError(code=ErrorCode.JOB_FAILED, message=f"job group 961247: {WHY.message}"),
+            result={"flowRunId": "12", "data": _both("Failed", "Canceled")},
+            status="Failed",
+            ref=TWO,
+        ),
+    ),
+    _followed(
+        "a flow's run whose release does not list its jobs",
+        [
+            (GROUPS_OF_RUN, answer(404)),
+            (LOOK, answer(200, group(961247))),
+            (
+                Request(method="GET", path="/v4/jobGroups/961248", query={"embed": "jobs"}),
+                answer(200, group(961248, "Canceled")),
+            ),
+        ],
+        facts.Canceled(result={"flowRunId": "12", "data": _both("Complete", "Canceled")}, status="Canceled", ref=TWO),
+    ),
+    _followed(
+        "a flow's run that the vendor does not have",
+        [(GROUPS_OF_RUN, answer(410))],
+        NotFound(message="Trifacta answered 410"),
+        {"flowRun": "12", "jobGroups": []},
+    ),
+)
+
+SUB_JOBS = Request(method="GET", path="/v4/jobGroups/2/jobs")
+EARLIER = [{"id": 9, "jobType": "wrangle", "status": "Complete"}, {"id": 10, "jobType": "publish", "status": "Failed"}]
+NEW = {"id": 11, "jobType": "publish", "status": "InProgress", "percentComplete": 30}
+SESSION = {"reason": "JobStarted", "sessionId": "d9f13aa0-3b35-11e7-9bff-c764dff4fad8"}
+PUBLISHED = Ref(id="11", ids=("11",))
+
+
+def published(version: str) -> Request:
+    """A publication as relay asks for it."""
+    return Request(method="PUT", path=f"/{version}/jobGroups/2/publish", json=PUBLICATION, once=True)
+
+
+def _watched(name: str, rows: Sequence[Mapping[str, Any]], fact: Fact) -> Recorded:
+    followed = {"vendor_job_id": "2", "vendor_job_ids": ("2",), "memo": {"before": ["10"]}}
+    return Recorded(
+        name=name,
+        flow=lambda: (PUBLISH.poll or flows.poll)(ROOM.connection(), ROOM.running("publish", **followed)),
+        exchanges=[(SUB_JOBS, answer(200, {"data": rows}))],
+        ends_in=fact,
+    )
+
+
+PUBLICATIONS = (
+    _asked(
+        "a publication by v3, which names its jobs",
+        PUBLISH,
+        {"jobGroup": 2, **PUBLICATION, "apiVersion": "v3"},
+        [
+            (SUB_JOBS, answer(200, {"data": EARLIER})),
+            (published("v3"), answer(200, {"jobgroupId": 2, "jobIds": [11], **SESSION})),
+        ],
+        Submitted(attempt=1, ref=PUBLISHED, memo={"jobs": ["11"]}),
+    ),
+    _asked(
+        "a publication by v4, found beside the earlier one",
+        PUBLISH,
+        {"jobGroup": 2, **PUBLICATION},
+        [
+            (SUB_JOBS, answer(200, {"data": EARLIER})),
+            (published("v4"), answer(200, {"jobgroupId": 2, **SESSION})),
+            (SUB_JOBS, answer(200, {"data": [*EARLIER, NEW]})),
+        ],
+        Submitted(attempt=1, ref=PUBLISHED, memo={"jobs": ["11"]}),
+    ),
+    _asked(
+        "a publication by v4 that is not listed yet",
+        PUBLISH,
+        {"jobGroup": 2, **PUBLICATION, "apiVersion": "v4"},
+        [
+            (SUB_JOBS, answer(200, {"data": EARLIER})),
+            (published("v4"), answer(200, {"jobgroupId": 2, **SESSION})),
+            (SUB_JOBS, NoAnswer("no answer in time")),
+        ],
+        Submitted(attempt=1, ref=ref(2), memo={"before": ["10"]}),
+    ),
+    _asked(
+        "a publication whose answer is lost",
+        PUBLISH,
+        {"jobGroup": 2, **PUBLICATION},
+        [(SUB_JOBS, answer(200, {"data": EARLIER})), (published("v4"), NoAnswer("the connection broke"))],
+        Unanswered(
+            attempt=1,
+            error=JobError(code=ErrorCode.VENDOR_UNAVAILABLE, message="the connection broke", retryable=True),
+            memo={"before": ["10"]},
+        ),
+    ),
+    _asked(
+        "a publication that never left",
+        PUBLISH,
+        {"jobGroup": 2, **PUBLICATION},
+        [(SUB_JOBS, answer(200, {"data": EARLIER})), (published("v4"), NotReached("refused"))],
+        facts.NotSent(attempt=1, error=JobError(code=ErrorCode.VENDOR_UNAVAILABLE, message="refused", retryable=True)),
+    ),
+    _asked(
+        "a publication that is refused",
+        PUBLISH,
+        {"jobGroup": 2, **PUBLICATION},
+        [(SUB_JOBS, answer(200, {"data": []})), (published("v4"), REJECTION)],
+        Refused(error=REJECTED),
+    ),
+    _watched(
+        "a publication that is not listed yet, its job group complete",
+        EARLIER,
+        facts.StillRunning(status=None, ref=Ref(id="2")),
+    ),
+    _watched(
+        "a publication at work",
+        [*EARLIER, NEW],
+        facts.StillRunning(status="InProgress", progress={"percentComplete": 30}, ref=PUBLISHED),
+    ),
+    _watched(
+        "a publication that has ended",
+        [*EARLIER, {**NEW, "status": "Complete"}],
+        facts.Succeeded(status="Complete", result={"data": [{**NEW, "status": "Complete"}]}, ref=PUBLISHED),
+    ),
+)
+
+PAGE = {"data": [GROUP], "count": 1}
+OUTPUTS = {"files": [{"uri": "s3://b/airlines.csv", "fileType": "FILE", "isPrimaryOutput": True}], "tables": []}
+LISTINGS = (
+    _asked(
+        "history",
+        HISTORY,
+        {"filter": "airlines", "limit": 10, "offset": 20},
+        [
+            (
+                Request(
+                    method="GET", path="/v4/jobLibrary", query={"filter": "airlines", "limit": "10", "offset": "20"}
+                ),
+                answer(200, PAGE),
+            )
+        ],
+        Answered(result=PAGE),
+    ),
+    _asked(
+        "what runs",
+        LIST_RUNNING,
+        {"filter": None},
+        [(Request(method="GET", path="/v4/jobLibrary", query={"status": "InProgress"}), answer(200, PAGE))],
+        Answered(result=PAGE),
+    ),
+    _asked(
+        "details",
+        DETAILS,
+        {"jobGroup": 961247},
+        [
+            (LOOK, answer(200, {**GROUP, "jobs": {"data": JOBS}})),
+            (Request(method="GET", path="/v4/jobGroups/961247/outputs"), answer(200, OUTPUTS)),
+            (Request(method="GET", path="/v4/jobGroups/961247/publications"), answer(404)),
+        ],
+        Answered(
+            result={**GROUP, "jobs": {"data": JOBS}, "outputs": OUTPUTS},
+            vendor_job_id="961247",
+            status="Complete",
+            state="succeeded",
+        ),
+    ),
+)
+
+ROOM = Room(
+    **{
+        **vars(ROOM),
+        "recorded": (*RUNS, *FINDS, *LOOKS, *CANCELS, *SEVERAL_RUNS, *PUBLICATIONS, *LISTINGS),
+    }
+)
