@@ -30,11 +30,11 @@ from yarl import URL
 
 from relay.edges.vault import new_key
 from relay.edges.web.application import ROUTES
-from relay.simulators.trifacta import Fate
+from relay.simulators.trifacta import Fate, TrifactaSimulator
 from tests.e2e.history import PATIENCE, Notebook
 from tests.e2e.messages import Producer, connect, remove
 from tests.e2e.processes import ROOT, Process, relay_serve, started
-from tests.e2e.surroundings import VENDOR_TOKEN, Reply, Surroundings
+from tests.e2e.surroundings import VENDOR_TOKEN, Loop, Reply, Surroundings
 from tests.ports import free_port
 
 MARK = "k4n4ry"
@@ -93,6 +93,8 @@ class House:
     database_url: str
     surroundings: Surroundings
     notebook: Notebook
+    cloud: TrifactaSimulator
+    """Where tokens rotate."""
     ring: str = field(default_factory=lambda: f"{new_key()},{new_key()}")
     own: str = field(default_factory=lambda: f"k{uuid.uuid4().hex[:8]}")
     port: int = field(default_factory=free_port)
@@ -126,7 +128,7 @@ class House:
         vendor = self.surroundings.vendor.url
         connection = {"vendor": "trifacta", "baseUrl": vendor, "timeout": 5}
         away = URL(self.amqp_url).with_port(1).with_user("relay").with_password(f"{MARK}-broker-password")
-        oauth = {"clientId": "c", "refreshToken": f"{MARK}-refresh-token", "tokenUrl": f"{vendor}/oauth/token"}
+        oauth = {"clientId": "c", "refreshToken": f"{MARK}-refresh-token", "tokenUrl": f"{self.cloud.url}/oauth/token"}
         return {
             "amqp": {"url": [str(away), self.amqp_url], **self.names},
             "database": {"url": self.database_url},
@@ -144,7 +146,7 @@ class House:
                 "tri": {**connection, "token": VENDOR_TOKEN},
                 "wrong": {**connection, "token": f"{MARK}-wrong-token"},
                 "basic": {**connection, "username": "k4-user", "password": f"{MARK}-password"},
-                "oauth": {**connection, "oauth": oauth},
+                "oauth": {**connection, "baseUrl": self.cloud.url, "oauth": oauth},
                 "proxied": {
                     **connection,
                     "token": VENDOR_TOKEN,
@@ -201,7 +203,7 @@ class House:
             self.request("refused-by-vendor", 9400, self.hook("/refused")),
             self.request("wrong", 1, self.hook("/wrong"), connection="wrong"),
             self.request("basic", 1, self.hook("/basic"), connection="basic"),
-            self.request("oauth", 1, self.hook("/oauth"), connection="oauth", **short),
+            self.request("oauth", 1, self.hook("/oauth"), connection="oauth"),
             self.request("proxied", 1, self.hook("/proxied"), connection="proxied", **short),
         ]
         return {request["requestId"]: request for request in found}
@@ -354,7 +356,7 @@ class House:
 
     def made_for_vendors(self) -> set[str]:
         """The secrets that relay made: what its callbacks' addresses end with, and what signs them."""
-        groups = self.surroundings.vendor.job_groups.values()
+        groups = [*self.surroundings.vendor.job_groups.values(), *self.cloud.job_groups.values()]
         own = [hook for group in groups for hook in group.webhooks if f":{self.port}/" in str(hook["url"])]
         return {str(hook["url"]).rpartition(".")[2] for hook in own} | {str(hook["secretKey"]) for hook in own}
 
@@ -368,6 +370,10 @@ class House:
     def sent_headers(self) -> list[bytes]:
         """The headers that receivers were sent."""
         return [repr(dict(each.headers)).encode() for each in self.notebook.history().seen]
+
+    def given_by_vendors(self) -> set[str]:
+        """The tokens that relay got in return for others."""
+        return {*self.cloud._access_tokens, str(self.cloud.refresh_token)}
 
     def heard(self) -> Said:
         """What receivers were sent as bodies."""
@@ -409,14 +415,21 @@ def house(request: pytest.FixtureRequest, amqp_url: str, tmp_path: Path) -> Iter
     if request.param == "postgres":
         url = str(URL(request.getfixturevalue("empty_postgres_url")).with_password(f"{MARK}-database-password"))
     notebook = Notebook()
-    with Surroundings(notebook) as surroundings:
+    cloud = TrifactaSimulator(duration=0.2, refresh_token=f"{MARK}-refresh-token")
+    with Surroundings(notebook) as surroundings, Loop() as loop:
+        loop.do(cloud.start())
         surroundings.vendor.fates["2"] = Fate(outcome="Failed")
         echo = f"Cannot POST {{path}}/{MARK}-path?key={MARK}-query: Bearer {MARK}-{{header}}, key {MARK}-query, {{key}}"
         for path, header, key in (("/echo", "header", KEY), ("/standing", "standing-header", STANDING)):
             body = echo.format(path=path, header=header, key=key).encode()
             surroundings.receiver.plan[f"{path}/{MARK}-path"] = [Reply(status=400, body=body)]
         house = House(
-            folder=tmp_path, amqp_url=amqp_url, database_url=url, surroundings=surroundings, notebook=notebook
+            folder=tmp_path,
+            amqp_url=amqp_url,
+            database_url=url,
+            surroundings=surroundings,
+            notebook=notebook,
+            cloud=cloud,
         )
         try:
             house.begin()
@@ -424,13 +437,14 @@ def house(request: pytest.FixtureRequest, amqp_url: str, tmp_path: Path) -> Iter
             yield house
         finally:
             house.remove()
+            loop.do(cloud.stop())
 
 
 def test_secrets_come_out_nowhere(house: House) -> None:
     """In no log line, event, answer, metric, document, dead letter, command or byte of the database is any of them."""
     secrets = sorted({form for secret in [*SECRETS, *house.ring.split(",")] for form in forms(secret)})
     secrets += [basic(user, password) for user, password in USERS.items()]
-    made = sorted(secret.encode() for secret in house.made_for_vendors())
+    made = sorted(secret.encode() for secret in (*house.made_for_vendors(), *house.given_by_vendors()))
     states = {each["state"] for each in house.items("/v1/deliveries?limit=200")}
     said = {**house.answers(), **house.commands(), **house.messages(), **house.heard()}
     stored = house.stored()
@@ -441,7 +455,8 @@ def test_secrets_come_out_nowhere(house: House) -> None:
 
     assert {"delivered", "exhausted", "blocked"} == states
     assert code == 0
-    assert len(made) >= 2
+    assert len(made) >= 4
+    assert house.cloud.job_groups, "tokens were exchanged"
     assert b'"vendor.request"' in said["log"], "the log is at debug level"
     assert any(MARK.encode() in body for body in house.sent_headers()), "secrets went where they were meant to go"
     assert [] == found_in({**said, **stored}, secrets)
