@@ -11,12 +11,14 @@ They keep everything in memory and know nothing of relay's own parts but the cor
 from collections.abc import Mapping
 
 from relay.simulators.datameer import DatameerSimulator
+from relay.simulators.declared import AcmeSimulator
 from relay.simulators.server import VendorServer
 from relay.simulators.sqlflow import SqlflowSimulator
 from relay.simulators.tailer import TailerSimulator
 from relay.simulators.trifacta import TrifactaSimulator
 
 SIMULATORS: Mapping[str, type[VendorServer]] = {
-    server.vendor: server for server in (DatameerSimulator, SqlflowSimulator, TailerSimulator, TrifactaSimulator)
+    server.vendor: server
+    for server in (AcmeSimulator, DatameerSimulator, SqlflowSimulator, TailerSimulator, TrifactaSimulator)
 }
 """Every stand-in server, by its vendor's name."""

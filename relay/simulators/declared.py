@@ -11,7 +11,8 @@ Any report works; its run takes `duration` seconds and is DONE. These have a fat
     none        there is no such report (404)             silent      no callback
     empty       its output can't be had (500)             missing     the first looks say 404
 
-Requests are known to faults as `submit`, `poll`, `cancel`, `output`, `history` and `token`; their subject is the report.
+Requests are known to faults as `submit`, `poll`, `cancel`, `output`, `history` and `token`; their subject is the
+report.
 """
 
 import asyncio
@@ -104,9 +105,9 @@ class Run:
 class AcmeSimulator(VendorServer):
     """Acme's API, as its declaration asks for it.
 
-    `duration`: seconds that a run takes. `token`: the one that is let in; None for any. `client`: id and secret to which
-    `POST /token` gives tokens that live for `token_life` seconds; then no others are let in. `key`: the name under which
-    an API key is let in, as a header or in the query.
+    `duration`: seconds that a run takes. `token`: the one that is let in; None for any. `client`: id and secret to
+    which `POST /token` gives tokens that live for `token_life` seconds; then no others are let in. `key`: the name
+    under which `token` is an API key, as a header or in the query.
     """
 
     vendor = "acme"
@@ -213,7 +214,7 @@ class AcmeSimulator(VendorServer):
             basic = aiohttp.BasicAuth.decode(header) if header else None
             shown = (basic.login, basic.password) if basic else (form.get("client_id"), form.get("client_secret"))
             if form.get("grant_type") != "client_credentials" or shown != self.client:
-                return Reply(401, {"error": "invalid_client", "error_description": f"unknown client {shown[0]}"})
+                return Reply(401, {"error": "invalid_client", "error_description": f"unknown client {shown[0]!s}"})
             token = f"access-{uuid.uuid4().hex}"
             self.tokens[token] = _now() + self.token_life
             return Reply(200, {"access_token": token, "token_type": "Bearer", "expires_in": int(self.token_life)})

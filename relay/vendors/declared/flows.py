@@ -309,11 +309,7 @@ def read_callback(plan: Plan, connection: Connection, job: Job, callback: Callba
     told = reports.read_report(report, callback)
     if told.word is None:
         return Nudged(reason="a callback tells no state")
-    if (
-        told.id is not None
-        and job.vendor_job_id is not None
-        and told.id not in (job.vendor_job_id, *job.vendor_job_ids)
-    ):
+    if told.id is not None and job.vendor_job_id not in (None, told.id):
         return Nudged(reason="a callback is about another job")
     ref = Ref(id=told.id, ids=(told.id,), status=shorten(told.word, reports.LONGEST_WORD)) if told.id else None
     secrets = secrets_of(plan, connection, job)

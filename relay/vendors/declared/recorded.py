@@ -1,4 +1,4 @@
-"""The declared example, Acme Reports, as a room of its own: by it declared vendors are held to every room's promises."""
+"""The declared example, Acme Reports, as a room: by it declared vendors are held to every room's promises."""
 
 import hashlib
 import hmac
