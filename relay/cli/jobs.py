@@ -1,5 +1,6 @@
 """`relay jobs`: what became of requests."""
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Annotated
@@ -13,6 +14,11 @@ app = typer.Typer(help="What became of requests.", no_args_is_help=True, rich_ma
 
 ENDED = frozenset({"succeeded", "failed", "canceled", "expired"})
 Named = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or its request id.")]
+Chosen = Annotated[str | None, typer.Argument(metavar="JOB", help="The job's id, or its request id; else filter.")]
+Metadata = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")]
+Since = Annotated[str | None, typer.Option(help="A time, or how long ago: 2h, 30m, 7d.")]
+Until = Annotated[str | None, typer.Option(help="A time, or how long ago.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell how many, and which.")]
 
 
 @app.command("list")
@@ -25,9 +31,9 @@ def index(
     vendor_job_id: str | None = None,
     correlation_id: str | None = None,
     error_code: str | None = None,
-    metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
-    since: Annotated[str | None, typer.Option(help="A time, or how long ago: 2h, 30m, 7d.")] = None,
-    until: Annotated[str | None, typer.Option(help="A time, or how long ago.")] = None,
+    metadata: Metadata = None,
+    since: Since = None,
+    until: Until = None,
     limit: Limit = 50,
     as_json: AsJson = False,
     server: Server = HOME,
@@ -73,17 +79,45 @@ def show(job: Named, as_json: AsJson = False, server: Server = HOME, token: Toke
 
 @app.command()
 def cancel(
-    job: Named,
+    job: Chosen = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until the vendor has taken or refused it.")] = False,
+    state: str | None = None,
+    connection: str | None = None,
+    vendor: str | None = None,
+    operation: str | None = None,
+    metadata: Metadata = None,
+    since: Since = None,
+    until: Until = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     server: Server = HOME,
     token: Token = None,
 ) -> None:
-    """Ask for a job's end. The cancel is a job of its own."""
-    client = Client(server, token)
-    found = job_named(client, job)
-    asked: Row = client.post(f"/v1/jobs/{found['jobId']}/cancel")
-    finish(client, asked, wait=wait, as_json=as_json)
+    """Ask for a job's end, or for that of all that a filter chooses. Each cancel is a job of its own."""
+    chosen = _chosen(state, connection, vendor, operation, None, metadata, since, until)
+    _act("cancel", Client(server, token), job, chosen, wait=wait, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
+def rerun(
+    job: Chosen = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Until it has ended.")] = False,
+    state: str | None = None,
+    connection: str | None = None,
+    vendor: str | None = None,
+    operation: str | None = None,
+    error_code: str | None = None,
+    metadata: Metadata = None,
+    since: Since = None,
+    until: Until = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    server: Server = HOME,
+    token: Token = None,
+) -> None:
+    """Run a job again with the same parameters, or all that a filter chooses and that have ended."""
+    chosen = _chosen(state, connection, vendor, operation, error_code, metadata, since, until)
+    _act("rerun", Client(server, token), job, chosen, wait=wait, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
@@ -97,6 +131,52 @@ def watch(job: Named, as_json: AsJson = False, server: Server = HOME, token: Tok
         else:
             typer.echo(f"{line['at']}  {line['what']:<20} {output.plain(line['detail'])}")
     _exit_by(client.get(f"/v1/jobs/{found['jobId']}"))
+
+
+def _act(act: str, client: Client, job: str | None, chosen: Row, *, wait: bool, dry_run: bool, as_json: bool) -> None:
+    """Cancel or rerun one job, or those that a filter chooses."""
+    if (job is None) == (not chosen) or (job is not None and dry_run) or (job is None and wait):
+        raise typer.BadParameter("name one JOB (--wait goes with it), or filter (--dry-run goes with that)")
+    if job is not None:
+        asked: Row = client.post(f"/v1/jobs/{job_named(client, job)['jobId']}/{act}")
+        finish(client, asked, wait=wait, as_json=as_json)
+        return
+    found = client.post(f"/v1/jobs/{act}", json.dumps({"filter": chosen, "dryRun": dry_run}).encode())
+    if as_json:
+        output.print_json(found)
+        return
+    done = {"cancel": "canceled", "rerun": "run again"}[act]
+    typer.echo(f"{found['count']} {'would be' if dry_run else 'are'} {done}")
+    for job_id in found["first"]:
+        typer.echo(job_id)
+    if found["count"] > len(found["first"]):
+        typer.echo("…")
+    for each in found["refused"]:
+        typer.echo(f"{each['jobId']} is not: {each['code']}: {each['message']}")
+
+
+def _chosen(
+    state: str | None,
+    connection: str | None,
+    vendor: str | None,
+    operation: str | None,
+    error_code: str | None,
+    metadata: list[str] | None,
+    since: str | None,
+    until: str | None,
+) -> Row:
+    """The filter, without what was not given."""
+    given = {
+        "state": state,
+        "connection": connection,
+        "vendor": vendor,
+        "operation": operation,
+        "errorCode": error_code,
+        "metadata": output.pairs_of(metadata or [], "--metadata") or None,
+        "since": output.moment(since, "--since"),
+        "until": output.moment(until, "--until"),
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def finish(client: Client, asked: Row, *, wait: bool, as_json: bool) -> None:

@@ -191,3 +191,17 @@ async def test_callbacks_without_a_job_are_listed(cli: Cli) -> None:
     done = await cli("callbacks", "list")
 
     assert (0, "no callbacks without a job\n") == (done.code, done.out)
+
+
+async def test_jobs_are_run_again(cli: Cli) -> None:
+    """One by its name, or all that a filter chooses; a dry run only tells."""
+    await cli("submit", *OK, "--request-id", "a", "--wait")
+    one = await cli("jobs", "rerun", "a", "--wait", "--json")
+    dry = await cli("jobs", "rerun", "--operation", "run", "--dry-run")
+    many = await cli("jobs", "rerun", "--operation", "run", "--json")
+    wrong = await cli("jobs", "rerun")
+
+    assert ("rerun", "succeeded") == (one.json["operation"], one.json["state"])
+    assert "1 would be run again" == dry.out.splitlines()[0]
+    assert (0, 1) == (many.code, many.json["count"])
+    assert 2 == wrong.code

@@ -431,6 +431,17 @@ WHERE {where}
 ORDER BY c.accepted_at DESC, c.key DESC
 LIMIT :limit;
 
+-- name: jobs:count
+SELECT count(*)
+FROM job_card AS c JOIN job AS j ON j.key = c.key JOIN job_spec AS s ON s.job = c.key
+WHERE {where};
+
+-- name: jobs.states
+c.state IN (SELECT value FROM jsonb_array_elements_text(:states))
+
+-- name: jobs.besides
+c.operation <> :besides
+
 -- name: jobs.state
 c.state = :state
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from relay.core.job import Job
+from relay.core.job import TERMINAL, Job, State
 from relay.edges.store import pauses, rows, strays, subscriptions
 from relay.edges.store.claims import TABLES
 from relay.edges.store.rows import dumps
@@ -55,24 +55,17 @@ class Reads:
 
     def jobs(self, which: JobFilter, limit: int, cursor: str | None, now: float) -> Script[Page]:
         """A page of jobs, without their results."""
-        asked: dict[str, Any] = {
-            "state": which.state,
-            "connection": which.connection,
-            "vendor": which.vendor,
-            "operation": which.operation,
-            "request_id": which.request_id,
-            "vendor_job_id": which.vendor_job_id,
-            "correlation_id": which.correlation_id,
-            "error_code": which.error_code,
-            "metadata": dumps(which.metadata) if which.metadata else None,
-            "since": which.since,
-            "until": which.until,
-            "connections": _json(which.connections),
-        }
-        found = yield _listing("jobs", asked, limit, cursor)
+        found = yield _listing("jobs", _jobs_asked(which), limit, cursor)
         items = [rows.job(row, self._vault, now) for row in found[:limit]]
         more = len(found) > limit
         return Page(items=tuple(items), next=_cursor(items[-1].accepted_at, found[limit - 1][0]) if more else None)
+
+    def count_jobs(self, which: JobFilter) -> Script[int]:
+        """How many jobs a listing would have in all."""
+        given = {name: value for name, value in _jobs_asked(which).items() if value is not None}
+        ((count,),) = yield Run("jobs:count", given, list(given))
+        total: int = count
+        return total
 
     def history(self, job_id: str) -> Script[Sequence[Note]]:
         """A job's history, oldest first."""
@@ -189,6 +182,26 @@ def _age(since: float | None, now: float) -> float:
 
 def _json(names: frozenset[str] | None) -> str | None:
     return None if names is None else dumps(sorted(names))
+
+
+def _jobs_asked(which: JobFilter) -> dict[str, Any]:
+    """What a listing of jobs asks for, by the name of its condition."""
+    return {
+        "state": which.state,
+        "connection": which.connection,
+        "vendor": which.vendor,
+        "operation": which.operation,
+        "request_id": which.request_id,
+        "vendor_job_id": which.vendor_job_id,
+        "correlation_id": which.correlation_id,
+        "error_code": which.error_code,
+        "metadata": dumps(which.metadata) if which.metadata else None,
+        "since": which.since,
+        "until": which.until,
+        "connections": _json(which.connections),
+        "states": None if which.ended is None else dumps(sorted(TERMINAL if which.ended else set(State) - TERMINAL)),
+        "besides": which.besides,
+    }
 
 
 def _listing(query: str, asked: Mapping[str, Any], limit: int, cursor: str | None) -> Run:

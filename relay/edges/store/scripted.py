@@ -153,6 +153,9 @@ class ScriptedStore(ABC):
     async def jobs(self, which: JobFilter, limit: int, cursor: str | None) -> Page:
         return await self._read(lambda now: self._reads.jobs(which, limit, cursor, now))
 
+    async def count_jobs(self, which: JobFilter) -> int:
+        return await self._read(lambda _: self._reads.count_jobs(which))
+
     async def history(self, job_id: str) -> Sequence[Note]:
         return await self._read(lambda _: self._reads.history(job_id))
 

@@ -384,6 +384,17 @@ WHERE {where}
 ORDER BY j.accepted_at DESC, j.key DESC
 LIMIT :limit;
 
+-- name: jobs:count
+SELECT count(*)
+FROM job AS j JOIN job_spec AS s ON s.job = j.key
+WHERE {where};
+
+-- name: jobs.states
+j.state IN (SELECT value FROM json_each(:states))
+
+-- name: jobs.besides
+j.operation <> :besides
+
 -- name: jobs.state
 j.state = :state
 

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from relay import __version__
-from relay.edges.web import callbacks, deliveries, health, jobs, subscriptions, vendors
+from relay.edges.web import callbacks, deliveries, health, jobs, many, subscriptions, vendors
 from relay.edges.web.connection import watched
 from relay.edges.web.documents import document_routes
 from relay.edges.web.doors import Doors
@@ -12,6 +12,7 @@ from relay.edges.web.route import STOPPING, Route, Stopping, bound
 
 _NOUNS: tuple[Route, ...] = (
     *jobs.ROUTES,
+    *many.ROUTES,
     *deliveries.ROUTES,
     *subscriptions.ROUTES,
     *vendors.ROUTES,

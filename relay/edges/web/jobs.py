@@ -12,7 +12,7 @@ from aiohttp import web
 from relay.core.cloudevents import STRUCTURED, Misfit, unwrap
 from relay.core.flow import JsonValue
 from relay.core.job import ErrorCode, Job, State
-from relay.edges.web.bodies import read_body
+from relay.edges.web.bodies import read_body, read_object
 from relay.edges.web.problems import Wrong, unprocessable
 from relay.edges.web.queries import JobQuery, read_query
 from relay.edges.web.route import READ, STOPPING, SUBMIT, Call, Route, answer
@@ -25,6 +25,8 @@ log = structlog.get_logger()
 LONGEST_WAIT = 60.0
 """Seconds for which a request may wait for its job's end."""
 
+_OF_RERUN = frozenset({"requestId", "completion", "notBefore", "webhooks", "metadata"})
+"""What the request of a rerun may say itself."""
 ID = "[A-Za-z0-9_-]{1,64}"
 _JSON = re.compile(r"application/([\w.-]+\+)?json")
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})")
@@ -79,6 +81,25 @@ async def cancel(call: Call) -> web.Response:
         )
     )
     log.info("audit.cancel", by=call.caller.name, job=job.id, cancel=outcome.job.id)
+    return await _taken(call, outcome)
+
+
+async def rerun(call: Call) -> web.Response:
+    """A rerun is a job of its own, as its target was but for what the body says: 202 and where it is."""
+    job = await _job(call)
+    more = await read_object(call.request, call.doors.max_bytes) if call.request.can_read_body else {}
+    strange = sorted(more.keys() - _OF_RERUN)
+    if strange:
+        raise unprocessable([Complaint(path=name, message="a rerun takes it from its target") for name in strange])
+    outcome = await call.doors.take(
+        Asked(
+            request={**more, "operation": "rerun", "target": {"jobId": job.id}},
+            fallback_id=call.request.headers.get("Idempotency-Key"),
+            traceparent=call.request.headers.get("traceparent"),
+            connections=call.caller.connections,
+        )
+    )
+    log.info("audit.rerun", by=call.caller.name, job=job.id, rerun=outcome.job.id)
     return await _taken(call, outcome)
 
 
@@ -212,6 +233,15 @@ ROUTES = (
         scopes=READ,
         answers={200: "The result."},
         problems=(401, 403, 404, 409, 503),
+    ),
+    Route(
+        method="POST",
+        path=f"{_OF_JOB}/rerun",
+        handle=rerun,
+        summary="Run a job again, with the same parameters. The body, if any, says what is to be different.",
+        scopes=frozenset({"submit", "operate"}),
+        answers=_LOCATION,
+        problems=(400, 401, 403, 404, 408, 409, 413, 415, 422, 503),
     ),
     Route(
         method="POST",

@@ -52,20 +52,11 @@ class StrayQuery(PageQuery):
     connection: Word | None = None
 
 
-class Listing(PageQuery):
-    """What every listing of events takes."""
-
-    connection: Word | None = None
-    since: AwareDatetime | None = None
-    """RFC 3339: not older than this."""
-    until: AwareDatetime | None = None
-    """RFC 3339: older than this."""
-
-
-class JobQuery(Listing):
-    """Which jobs to list."""
+class JobChoice(Query):
+    """Which jobs are meant: those of which all of this is true."""
 
     state: State | None = None
+    connection: Word | None = None
     vendor: Word | None = None
     operation: OperationName | None = None
     request_id: Word | None = None
@@ -73,7 +64,11 @@ class JobQuery(Listing):
     correlation_id: Word | None = None
     error_code: Word | None = None
     metadata: dict[Word, Word] = {}
-    """Given as `metadata.<key>=<value>`."""
+    """Given as `metadata.<key>=<value>` in a query."""
+    since: AwareDatetime | None = None
+    """RFC 3339: not older than this."""
+    until: AwareDatetime | None = None
+    """RFC 3339: older than this."""
 
     def filter(self, seen: frozenset[str] | None) -> JobFilter:
         """As the store takes it; `seen` are the connections that the caller may see."""
@@ -91,6 +86,10 @@ class JobQuery(Listing):
             until=_seconds(self.until),
             connections=seen,
         )
+
+
+class JobQuery(JobChoice, PageQuery):
+    """Which jobs to list."""
 
 
 class DeliveryChoice(Query):

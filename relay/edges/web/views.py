@@ -49,6 +49,24 @@ class JobRow(Message):
     deliveries: str = Field(description="Where its deliveries are listed.")
 
 
+class RefusedView(Message):
+    """A job that could not be canceled or run again."""
+
+    job_id: str
+    code: str
+    message: str
+
+
+class ManyJobsView(Message):
+    """How many jobs are canceled or run again, or would be where it was a dry run; the first of them by id. `refused`
+    are those that were not, each with why."""
+
+    count: int
+    first: tuple[str, ...]
+    dry_run: bool
+    refused: tuple[RefusedView, ...] = ()
+
+
 class JobPage(Message):
     """A page of jobs, newest first; `next` is the cursor of the following one."""
 

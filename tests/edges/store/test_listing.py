@@ -214,3 +214,15 @@ async def test_a_census_of_nothing(store: Store) -> None:
 
     assert (census.jobs, census.deliveries, census.oldest_undelivered) == ({}, {}, 0.0)
     assert census.oldest_due == {"work": 0.0, "receive": 0.0, "announce": 0.0}
+
+
+async def test_jobs_are_counted_as_they_are_listed(store: Store) -> None:
+    """The same filter counts and lists; what has ended and what has not can be told apart."""
+    live = await accepted(store)
+    await record(store, ended(await accepted(store)))
+    asked = [JobFilter(), JobFilter(ended=True), JobFilter(ended=False), JobFilter(besides="run")]
+    counts = [await store.count_jobs(which) for which in asked]
+    listed = [len((await store.jobs(which, 10, None)).items) for which in asked]
+
+    assert [2, 1, 1, 0] == counts == listed
+    assert [live.id] == [job.id for job in (await store.jobs(JobFilter(ended=False), 10, None)).items]

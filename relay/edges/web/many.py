@@ -1,0 +1,111 @@
+"""Many jobs at once: canceling them, and running them again, by filter."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias
+
+import structlog
+from aiohttp import web
+
+from relay.core.job import Job
+from relay.edges.web.bodies import read_json
+from relay.edges.web.queries import JobChoice, Query
+from relay.edges.web.route import OPERATE, Call, Route, answer
+from relay.edges.web.views import ManyJobsView, RefusedView
+from relay.messages import Refusal
+from relay.ports import Asked, JobFilter
+
+log = structlog.get_logger()
+
+BATCH = 50
+"""Jobs that are asked for at a time."""
+FIRST = 10
+"""Ids that are told of many."""
+
+Act: TypeAlias = Literal["cancel", "rerun"]
+
+
+class ManyRequest(Query):
+    """Which jobs are meant, and whether only to tell how many, and which."""
+
+    filter: JobChoice
+    dry_run: bool = False
+
+
+async def cancel(call: Call) -> web.Response:
+    """Ask for the end of every chosen job that has not ended; each cancel is a job of its own."""
+    return await _all(call, "cancel")
+
+
+async def rerun(call: Call) -> web.Response:
+    """Run every chosen job that has ended once more."""
+    return await _all(call, "rerun")
+
+
+async def _all(call: Call, act: Act) -> web.Response:
+    asked = await read_json(call.request, call.doors.max_bytes, ManyRequest)
+    # A cancel is neither canceled nor run again.
+    which = replace(asked.filter.filter(call.caller.connections), ended=act == "rerun", besides="cancel")
+    if asked.dry_run:
+        page = await call.doors.store.jobs(which, FIRST, None)
+        count = await call.doors.store.count_jobs(which)
+        return answer(ManyJobsView(count=count, first=tuple(job.id for job in page.items), dry_run=True))
+    done, refused = await _ask(call, act, which)
+    told = asked.filter.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    log.info("audit.many", act=act, by=call.caller.name, count=len(done), refused=len(refused), filter=told)
+    view = ManyJobsView(count=len(done), first=tuple(done[:FIRST]), dry_run=False, refused=tuple(refused[:FIRST]))
+    return answer(view, 202)
+
+
+async def _ask(call: Call, act: Act, which: JobFilter) -> tuple[list[str], list[RefusedView]]:
+    """Page by page, so that however many there are, nobody else waits for them. The chosen are those of now: what is
+    made by it is newer than they are."""
+    which = replace(which, until=min(which.until or float("inf"), call.doors.clock()))
+    done: list[str] = []
+    refused: list[RefusedView] = []
+    cursor: str | None = None
+    while True:
+        page = await call.doors.store.jobs(which, BATCH, cursor)
+        for outcome in await asyncio.gather(*(_one(call, act, job) for job in page.items)):
+            (refused if isinstance(outcome, RefusedView) else done).append(outcome)  # type: ignore[arg-type]
+        cursor = page.next
+        if cursor is None:
+            return done, refused
+
+
+async def _one(call: Call, act: Act, job: Job) -> str | RefusedView:
+    """The job that was asked about, or why it was not."""
+    try:
+        await call.doors.take(asked_of(call, {"operation": act, "target": {"jobId": job.id}}))
+    except Refusal as refusal:
+        return RefusedView(job_id=job.id, code=refusal.code.value, message=refusal.complaints[0].message)
+    return job.id
+
+
+def asked_of(call: Call, request: Mapping[str, Any]) -> Asked:
+    """What a caller asks of one job."""
+    return Asked(
+        request=dict(request),
+        fallback_id=None,
+        traceparent=call.request.headers.get("traceparent"),
+        connections=call.caller.connections,
+    )
+
+
+ROUTES = tuple(
+    Route(
+        method="POST",
+        path=f"/v1/jobs/{act}",
+        handle=handle,
+        summary=summary,
+        scopes=OPERATE,
+        body=ManyRequest,
+        answers={200: ManyJobsView, 202: ManyJobsView},
+        problems=(400, 401, 403, 408, 413, 415, 422, 503),
+    )
+    for act, handle, summary in (
+        ("cancel", cancel, "Ask for the end of every job that is chosen and has not ended."),
+        ("rerun", rerun, "Run every job again that is chosen and has ended, with the same parameters."),
+    )
+)

@@ -1,0 +1,93 @@
+"""Canceling jobs and running them again over HTTP: one, or all that a filter chooses."""
+
+from typing import Any
+
+from aiohttp import ClientSession
+
+from relay.simulators.trifacta import TrifactaSimulator
+from tests.edges.web.test_jobs import RUN, ended, get, post, running
+from tests.running import ENDLESS, until
+
+
+async def act(http: ClientSession, path: str, body: Any = None) -> tuple[int, Any]:
+    """What an act answers."""
+    async with http.post(path, json=body) as answer:
+        return answer.status, await answer.json(content_type=None)
+
+
+async def team(http: ClientSession, name: str, **more: Any) -> str:
+    """A job of this team."""
+    _, job = await post(http, {**RUN, "metadata": {"team": name}, **more})
+    return str(job["jobId"])
+
+
+async def test_a_rerun_is_a_job_of_its_own(http: ClientSession, vendor: TrifactaSimulator) -> None:
+    """It asks the vendor for the same, once more, and says what it repeats."""
+    first = await ended(http, await team(http, "a"))
+    status, row = await act(http, f"/v1/jobs/{first['jobId']}/rerun")
+    again = await ended(http, row["jobId"])
+
+    assert (202, "rerun", "succeeded") == (status, again["operation"], again["state"])
+    assert (first["parameters"], first["metadata"]) == (again["parameters"], again["metadata"])
+    assert first["jobId"] == again["target"]["jobId"]
+    assert first["vendorJobId"] != again["vendorJobId"]
+    assert 2 == len(vendor.truth())
+
+
+async def test_a_rerun_can_differ_in_what_is_not_the_vendors(http: ClientSession) -> None:
+    """Metadata and the like may be given; what is done is the target's."""
+    job_id = await team(http, "a")
+    _, row = await act(http, f"/v1/jobs/{job_id}/rerun", {"requestId": "again", "metadata": {"team": "b"}})
+    status, problem = await act(http, f"/v1/jobs/{job_id}/rerun", {"parameters": {}})
+
+    assert ("again", {"team": "b"}) == (row["requestId"], row["metadata"])
+    assert (422, ["parameters"]) == (status, [error["path"] for error in problem["errors"]])
+
+
+async def test_a_rerun_of_nothing_is_not_found(http: ClientSession) -> None:
+    """As for every other act on a job."""
+    status, _ = await act(http, "/v1/jobs/job_unknown/rerun")
+
+    assert 404 == status
+
+
+async def test_many_are_canceled_by_filter(http: ClientSession) -> None:
+    """Those that are chosen and have not ended, and no others."""
+    mine = [await team(http, "mine", parameters=ENDLESS) for _ in range(3)]
+    other = await team(http, "other", parameters=ENDLESS)
+    done = await team(http, "mine")
+    await ended(http, done)
+    for job_id in (*mine, other):
+        await running(http, job_id)
+    chosen = {"filter": {"metadata": {"team": "mine"}}}
+    _, dry = await act(http, "/v1/jobs/cancel", {**chosen, "dryRun": True})
+    status, real = await act(http, "/v1/jobs/cancel", chosen)
+    states = {(await ended(http, job_id))["state"] for job_id in mine}
+    _, left = await get(http, f"/v1/jobs/{other}")
+
+    assert (3, True, set(mine)) == (dry["count"], dry["dryRun"], set(dry["first"]))
+    assert (202, 3, set(mine), []) == (status, real["count"], set(real["first"]), real["refused"])
+    assert {"canceled"} == states
+    assert "running" == left["state"]
+
+
+async def test_many_are_run_again_by_filter(http: ClientSession, vendor: TrifactaSimulator) -> None:
+    """Each chosen job that has ended, once: what the reruns make is not run again in turn."""
+    for _ in range(2):
+        await ended(http, await team(http, "mine"))
+    _, answer = await act(http, "/v1/jobs/rerun", {"filter": {"metadata": {"team": "mine"}}})
+
+    async def all_ended() -> Any:
+        _, page = await get(http, "/v1/jobs", operation="rerun")
+        return [job["state"] for job in page["items"]] == ["succeeded", "succeeded"]
+
+    assert 2 == answer["count"]
+    assert await until(all_ended)
+    assert 4 == len(vendor.truth())
+
+
+async def test_what_is_wrong_with_a_filter_is_told(http: ClientSession) -> None:
+    """By its name, and nothing is done."""
+    status, problem = await act(http, "/v1/jobs/cancel", {"filter": {"sate": "running"}})
+
+    assert (422, ["filter.sate"]) == (status, [error["path"] for error in problem["errors"]])
