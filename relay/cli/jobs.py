@@ -214,7 +214,7 @@ def tell_story(job: Row, deliveries: list[Row]) -> None:
             ("request", job["requestId"]),
             ("asked", f"{job['operation']} at {job['connection'] or 'no connection'} ({job['vendor'] or 'unknown'})"),
             ("target", target and (target["jobId"] or f"the job of request {target['requestId']}")),
-            ("state", job["state"]),
+            ("state", f"{job['state']} with warnings" if job["warnings"] else job["state"]),
             ("waiting for", job["waitingFor"]),
             ("vendor job", ", ".join(job["vendorJobIds"])),
             ("vendor says", job["vendorStatus"]),
