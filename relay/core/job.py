@@ -212,7 +212,8 @@ def new_job_id(now: float, entropy: bytes) -> str:
 def ulid(now: float, entropy: bytes) -> str:
     """26 characters of Crockford's base 32 that sort by time."""
     number = int(now * 1000) << 80 | int.from_bytes(entropy[:10])
-    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]

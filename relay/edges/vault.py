@@ -52,7 +52,7 @@ class Vault:
     def seal(self, plain: bytes) -> bytes:
         """The value under the first key, by AES-GCM: ASCII, another one each time."""
         nonce = os.urandom(NONCE)
-        return base64.b64encode(nonce + self._ciphers[0].encrypt(nonce, plain, None))
+        return binascii.b2a_base64(nonce + self._ciphers[0].encrypt(nonce, plain, None), newline=False)
 
     def open(self, sealed: bytes) -> bytes:
         """What was sealed. Raises SealBroken if no key of the ring opens it."""
@@ -85,7 +85,7 @@ class Vault:
 def _opened(cipher: AESGCM, sealed: bytes) -> bytes | None:
     """What was sealed, None if not by this key or not whole."""
     try:
-        raw = base64.b64decode(sealed, validate=True)
+        raw = binascii.a2b_base64(sealed, strict_mode=True)
         return cipher.decrypt(raw[:NONCE], raw[NONCE:], None) if len(raw) >= NONCE + TAG else None
     except (binascii.Error, InvalidTag):
         return None

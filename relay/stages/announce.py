@@ -207,8 +207,9 @@ class Announce:
             return _again(
                 delivery, receiver, Result(state="pending", outcome="no_answer", error=str(error), alive=False)
             )
-        excerpt = _without(_secrets_of(receiver, secrets, request), answer.excerpt)
-        return _answered(delivery, receiver, replace(answer, excerpt=excerpt))
+        if not 200 <= answer.status < 300:
+            answer = replace(answer, excerpt=_without(_secrets_of(receiver, secrets, request), answer.excerpt))
+        return _answered(delivery, receiver, answer)
 
     def _outbound(self, receiver: Receiver, secrets: Sequence[str], event_id: str, event: bytes) -> Outbound:
         tokens = tokens_of(orjson.loads(event)) if _has_tokens(receiver) else {}

@@ -7,12 +7,15 @@ without asking the store. While keys rotate, what an older key made still counts
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from relay.core.job import Job
 from relay.core.vendor import CallbackAddress
 
 MAC_DIGITS = 40
 """Of a token's MAC, in hexadecimal: 160 bits are more than anybody guesses."""
+DERIVED = 4096
+"""HMACs that are kept at hand."""
 Derive = Callable[[bytes, str], list[bytes]]
 """HMACs of a text under a labelled subkey of each key of the ring, the current one first."""
 
@@ -30,7 +33,8 @@ class Callbacks:
     """Makes and recognises callback addresses. Without a public URL no vendor can call, and there is none."""
 
     def __init__(self, derive: Derive, public_url: str | None) -> None:
-        self._derive = derive
+        # Asked for with the submit and again with the callback.
+        self._derive = lru_cache(DERIVED)(derive)
         self._public_url = public_url
 
     @property

@@ -7,6 +7,7 @@ the broker's answers, by the same tables as for its own publishes.
 
 import asyncio
 import struct
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from aiormq.abc import AbstractChannel, ChannelFrame
@@ -87,7 +88,7 @@ class Pipe:
 
     def _frames(self, exchange: str, routing_key: str, body: bytes, properties: Verbatim) -> bytes:
         number, size = self.channel.number, self.channel.max_content_size
-        method = PUBLISH + short(exchange) + short(routing_key) + MANDATORY
+        method = PUBLISH + _name(exchange) + _name(routing_key) + MANDATORY
         header = CONTENT.pack(60, 0, len(body)) + properties.wire
         frames = [frame(METHOD, number, method), frame(HEADER, number, header)]
         frames += [frame(BODY, number, body[at : at + size]) for at in range(0, len(body), size)]
@@ -109,18 +110,23 @@ def short(text: str) -> bytes:
 
 def persistent(message: Outgoing) -> Verbatim:
     """The properties of a persistent message. Raises ValueError for what AMQP can't hold."""
-    texts = {
-        "content_type": message.content_type,
-        "correlation_id": message.correlation_id,
-        "message_id": message.message_id,
-        "message_type": message.type,
+    parts = {
+        "content_type": _name(message.content_type),
+        "delivery_mode": PERSISTENT,
+        "message_id": short(message.message_id),
     }
-    parts = {name: short(text) for name, text in texts.items() if text is not None}
-    parts["delivery_mode"] = PERSISTENT
+    if message.correlation_id is not None:
+        parts["correlation_id"] = short(message.correlation_id)
+    if message.type is not None:
+        parts["message_type"] = _name(message.type)
     if message.headers:
-        table = b"".join(short(name) + _value(value) for name, value in message.headers.items())
+        table = b"".join([_name(name) + _value(value) for name, value in message.headers.items()])
         parts["headers"] = struct.pack(">I", len(table)) + table
     return Verbatim(put_together(parts), message.message_id)
+
+
+_name = lru_cache(1024)(short)
+"""The same for what comes with every message: names of exchanges, routing keys, types and headers."""
 
 
 def _value(value: Any) -> bytes:

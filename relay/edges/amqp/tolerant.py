@@ -5,13 +5,21 @@ So the decoders of pamqp are replaced by ones that never fail on what a broker l
 `Unreadable`. The tables are pamqp's own affair: a test fails when they change, and the version is pinned.
 """
 
+import asyncio
 import datetime as dt
 import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
+import pamqp.frame
+from aiormq import connection
+from aiormq.exceptions import AMQPConnectionError, InvalidFrameError
 from pamqp import commands, decode, header
+from pamqp.exceptions import PAMQPException
 
+CHUNK: Final = 64 * 1024
+FRAME_OVERHEAD: Final = 8
+"""Bytes of a frame besides its payload: kind, channel and size before it, an end mark behind."""
 PROPERTIES: Final[tuple[str, ...]] = tuple(commands.Basic.Properties.__slots__)
 """The properties' names, in the order in which they stand on the wire."""
 
@@ -85,8 +93,44 @@ def _closing_words(self: commands.Connection.Close) -> str:
     return f"{self.reply_code} {self.reply_text}"
 
 
+class Frames(connection.FrameReceiver):
+    """A connection's frames, read as many at a time as have come: the library awaits each three times."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        super().__init__(reader)
+        self._buffer = b""
+        self._at = 0
+
+    async def get_frame(self) -> Any:
+        """The next frame. Raises AMQPConnectionError at the connection's end."""
+        if not self.started:
+            return await super().get_frame()  # it knows what a server may say that is none of AMQP's
+        while (frame := self._next()) is None:
+            try:
+                chunk = await self.reader.read(CHUNK)
+            except OSError as error:
+                raise AMQPConnectionError(f"Server communication error: {error!r}") from error
+            if not chunk:
+                raise AMQPConnectionError("Server connection unexpectedly closed.")
+            self._buffer = self._buffer[self._at :] + chunk
+            self._at = 0
+        return frame
+
+    def _next(self) -> Any:
+        """The next frame that is there as a whole, None if there is none."""
+        buffer, at = self._buffer, self._at
+        end = at + FRAME_OVERHEAD + int.from_bytes(buffer[at + 3 : at + 7])
+        if len(buffer) < end:
+            return None
+        self._at = end
+        try:
+            return pamqp.frame.unmarshal(buffer[at:end])
+        except PAMQPException as error:
+            raise InvalidFrameError(str(error)) from error
+
+
 def install() -> None:
-    """Replace pamqp's decoders, for the whole process. Doing it again changes nothing."""
+    """Replace the libraries' decoders, for the whole process. Doing it again changes nothing."""
     decode.METHODS["shortstr"] = read_short_text
     for tables, key in ((decode.METHODS, "timestamp"), (decode.TABLE_MAPPING, b"T")):
         tables[key] = read_timestamp  # type: ignore[index]
@@ -94,6 +138,7 @@ def install() -> None:
         tables[key] = read_table  # type: ignore[index]
     commands.Connection.Close.__repr__ = _closing_words  # type: ignore[assignment,method-assign]
     header.ContentHeader.unmarshal = _unmarshal_and_keep  # type: ignore[method-assign]
+    connection.FrameReceiver = Frames  # type: ignore[misc]
 
 
 def unreadable(properties: commands.Basic.Properties) -> tuple[str, ...]:
