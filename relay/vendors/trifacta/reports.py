@@ -114,7 +114,7 @@ def until_reset(response: Response) -> float | None:
     except (ValueError, OverflowError):
         return None
     waits = [
-        float(reset) / 1000 - now
+        (int(reset) - round(1000 * now)) / 1000
         for quota in ("user", "workspace")
         if (reset := response.headers.get(f"x-rate-limit-{quota}-reset", "")).isdecimal()
         and len(reset) < 16

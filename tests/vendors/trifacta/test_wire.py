@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from relay.core.flow import Request
+from relay.core.facts import Failed, Found, NotFound, PollFailed, StillRunning, Succeeded, Unanswered
+from relay.core.flow import NoAnswer, Request, Response
 from relay.core.room import KEY, drive
 from relay.core.vendor import Credentials, Login
-from relay.vendors.trifacta import RUN, VENDOR
-from relay.vendors.trifacta.recorded import BODIES, RECIPE, ROOM, answer, started
-from relay.vendors.trifacta.wire import OfJobGroup, RunRecipe
+from relay.vendors.trifacta import PUBLISH, RUN, RUN_FLOW, VENDOR
+from relay.vendors.trifacta.recorded import BODIES, GROUP, PUBLICATION, RECIPE, ROOM, answer, started
+from relay.vendors.trifacta.wire import Listing, OfJobGroup, Publish, RunDeployment, RunFlow, RunRecipe
 
 HOOK = {"name": "n", "url": "https://hooks.test/", "method": "POST", "triggerEvent": "onJobDone"}
 
@@ -147,5 +148,227 @@ def test_each_way_in_has_its_header(options: dict[str, Any], header: str) -> Non
     connection = ROOM.connection(**({"token": None} | options))
     expected = Credentials(headers={"Authorization": header})
     actual = drive(VENDOR.authenticate(connection, Login(now=0.0)), lambda _: answer(200, started(1)))
+
+    assert expected == actual
+
+
+# --- flows, deployments, publications, listings --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "path"),
+    [
+        (RunFlow, {}, "flow"),
+        (RunFlow, {"flow": "../x"}, "flow"),
+        (RunFlow, {"flow": 1, "wrangledDatasetIds": 5}, "wrangledDatasetIds"),
+        (
+            RunFlow,
+            {"flow": 1, "overrides": {"airlines": {"webhooks": [{**HOOK, "url": 4}]}}},
+            "overrides.airlines.webhooks.0.url",
+        ),
+        (RunFlow, {"flow": 1, "overrides": []}, "overrides"),
+        (RunFlow, {"flow": 1, "runAsync": "yes"}, "runAsync"),
+        (RunDeployment, {}, "deployment"),
+        (
+            RunDeployment,
+            {"deployment": 3, "runParameters": {"overrides": {"data": {}}}},
+            "runParameters.overrides.data",
+        ),
+        (Publish, {"jobGroup": 2}, "connection"),
+        (Publish, {**PUBLICATION, "jobGroup": 2, "path": "default"}, "path"),
+        (Publish, {**PUBLICATION, "jobGroup": 2, "connection": 1}, "connection"),
+        (Publish, {**PUBLICATION, "jobGroup": 2, "apiVersion": "v5"}, "apiVersion"),
+        (Listing, {"limit": 0}, "limit"),
+        (Listing, {"offset": "10"}, "offset"),
+    ],
+)
+def test_a_plain_mistake_in_the_other_parameters_is_named(model: Any, parameters: dict[str, Any], path: str) -> None:
+    """By its JSON path, before anything is sent."""
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate(parameters)
+
+    assert path in [".".join(str(part) for part in error["loc"]) for error in refused.value.errors()]
+
+
+@pytest.mark.parametrize(
+    ("run_async", "query"), [(None, {}), (True, {"runAsync": "true"}), (False, {"runAsync": "false"})]
+)
+def test_what_goes_into_a_flows_run_is_sent_as_given(run_async: bool | None, query: dict[str, str]) -> None:
+    """Unknown keys, nulls and spelling are the requester's; the flow's id leads the way and is no part of the body."""
+    body = {
+        "runParameters": None,
+        "overrides": {"air lines": {"snake_key": [None], "webhooks": None}},
+        "execution": None,
+    }
+    parameters = {"flow": "5479", **body, **({} if run_async is None else {"runAsync": run_async})}
+    RunFlow.model_validate(parameters)
+    sent = next(RUN_FLOW.submit(ROOM.connection(), ROOM.job("runFlow", parameters), None))
+
+    assert (body, query, "/v4/flows/5479/run", KEY) == (
+        sent.json,
+        sent.query,
+        sent.path,
+        sent.headers["x-execution-id"],
+    )
+
+
+def test_a_flows_run_goes_without_a_key_where_the_release_knows_none() -> None:
+    """As a recipe's."""
+    sent = next(RUN_FLOW.submit(ROOM.connection(executionIdHeader=False), ROOM.job("runFlow"), None))
+
+    assert sent.headers == {}
+
+
+def test_relays_callback_is_asked_only_of_a_recipes_run() -> None:
+    """A flow's overrides go by its recipes' names, which relay does not know; the others take no webhooks at all."""
+    calling = {name for name, operation in VENDOR.operations.items() if operation.callback is not None}
+
+    assert calling == {"run", "rerun"}
+
+
+@pytest.mark.parametrize("operation", ["runFlow", "runDeployment", "publish"])
+def test_what_a_callback_brought_up_is_followed_without_a_memo(operation: str) -> None:
+    """A job whose submit left nothing to remember is looked at by the ids that are known."""
+    poll = VENDOR.operations[operation].poll
+    assert poll is not None
+    asked: list[Request] = []
+
+    def say(request: Request) -> Any:
+        asked.append(request)
+        return answer(
+            200, {"data": []} if request.path.endswith("/jobs") else "Complete" if "/status" in request.path else GROUP
+        )
+
+    fact = drive(poll(ROOM.connection(), ROOM.running(operation)), say)
+
+    assert isinstance(fact, Succeeded)
+    assert "961247" in asked[-1].path
+
+
+def library_of(*flow_runs: Any, **flows: Any) -> Any:
+    """Answers for a look-up: these flow runs are listed, and each tells its flow."""
+    rows = [{**GROUP, "id": 100 + place, "flowrun": {"id": each}} for place, each in enumerate(flow_runs)]
+
+    def say(request: Request) -> Any:
+        if request.path == "/v4/jobLibrary":
+            return answer(200, {"data": rows, "count": len(rows)})
+        told = flows.get("_" + request.path.rpartition("/")[2], answer(200, {"id": 1}))
+        return told if isinstance(told, Response) else answer(200, {"flow": told})
+
+    return say
+
+
+@pytest.mark.parametrize(
+    ("say", "expected"),
+    [
+        (library_of(12, 12, 13, _12={"id": 5479}, _13={"id": 1}), Found),
+        (library_of(12, None, {"a": 1}, _12=5479), Found),
+        (library_of(12, 13, _12={"id": 5479}), NotFound),
+        (library_of(12, _12={"id": 4}), NotFound),
+        (library_of(12, _12=answer(502)), PollFailed),
+        (library_of(12, _12=answer(200, [])), PollFailed),
+        (library_of(*range(30)), PollFailed),
+        (lambda _: answer(502), PollFailed),
+    ],
+    ids=["ours", "bare id", "one tells nothing", "another's", "broken", "unreadable", "too many", "no library"],
+)
+def test_an_unanswered_flows_run_is_looked_for_without_guessing(say: Any, expected: type) -> None:
+    """Among the flow runs since the submit, by the flow that each tells."""
+    assert RUN_FLOW.find is not None
+    connection = ROOM.connection(executionIdHeader=False)
+    job = ROOM.job("runFlow", {"flow": 5479})
+
+    assert type(drive(RUN_FLOW.find(connection, job, None), say)) is expected
+
+
+def test_a_flows_run_that_the_vendor_has_but_does_not_list_yet_is_looked_for_again() -> None:
+    """After a 304 none is late, not lost."""
+    assert RUN_FLOW.find is not None
+    nothing = library_of()
+    say = lambda request: answer(304) if request.method == "POST" else nothing(request)  # noqa: E731
+
+    assert isinstance(drive(RUN_FLOW.find(ROOM.connection(), ROOM.job("runFlow"), None), say), PollFailed)
+
+
+def test_many_failed_job_groups_are_not_all_asked_why() -> None:
+    """A look makes a bounded number of requests."""
+    groups = [{**GROUP, "id": each, "status": "Failed"} for each in range(100, 120)]
+    asked: list[Request] = []
+
+    def say(request: Request) -> Any:
+        asked.append(request)
+        return answer(200, {"data": groups} if "/flowRuns/" in request.path else {"data": []})
+
+    job = ROOM.running("runFlow", memo={"flowRun": "12", "jobGroups": []})
+    assert RUN_FLOW.poll is not None
+    fact = drive(RUN_FLOW.poll(ROOM.connection(), job), say)
+
+    assert isinstance(fact, Failed)
+    assert len(asked) == 6
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (answer(404), NotFound),
+        (answer(502), PollFailed),
+        (answer(200, {"status": "Complete"}), PollFailed),
+        (answer(200, "Failed"), Failed),
+        (answer(200, "Pondering"), StillRunning),
+    ],
+)
+def test_a_sub_job_that_is_not_listed_is_known_by_its_bare_status(told: Response, expected: type) -> None:
+    """The vendor answers a text alone."""
+    job = ROOM.running("publish", memo={"jobs": ["11"]})
+    assert PUBLISH.poll is not None
+    fact = drive(
+        PUBLISH.poll(ROOM.connection(), job),
+        lambda asked: told if "/status" in asked.path else answer(200, {"data": []}),
+    )
+
+    assert type(fact) is expected
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"{}", b'{"jobIds": []}', b'{"jobIds": [null, {}]}'])
+@pytest.mark.parametrize("version", ["v4", "v3"])
+def test_a_publication_whose_answer_says_nothing_is_in_doubt(version: str, body: bytes) -> None:
+    """It may have been taken, and what was there before is remembered for the look-up."""
+    job = ROOM.job("publish", {**PUBLICATION, "jobGroup": 2, "apiVersion": version})
+    before = answer(200, {"data": [{"id": 10, "jobType": "Publish"}, {"id": 9, "jobType": "wrangle"}]})
+    fact = drive(
+        PUBLISH.submit(ROOM.connection(), job, None),
+        lambda asked: before if asked.method == "GET" else Response(status=200, body=body),
+    )
+
+    assert isinstance(fact, Unanswered)
+    assert fact.memo == {"before": ["10"]}
+
+
+@pytest.mark.parametrize("bad", [{"data": [{"id": 1}]}, {"data": [{"status": "Complete"}]}, {"data": "x"}, "x", None])
+def test_job_groups_of_a_run_that_cannot_be_read_end_nothing(bad: Any) -> None:
+    """One without an id or a status makes the whole look void."""
+    job = ROOM.running("runFlow", memo={"flowRun": "12", "jobGroups": []})
+    assert RUN_FLOW.poll is not None
+
+    assert isinstance(drive(RUN_FLOW.poll(ROOM.connection(), job), lambda _: answer(200, bad)), PollFailed)
+
+
+@pytest.mark.parametrize("why", [NoAnswer("lost"), Response(status=502), Response(status=200, body=b"{")])
+def test_a_flows_failure_stands_even_if_its_reason_cannot_be_had(why: Any) -> None:
+    """The vendor has said that it failed."""
+    groups = answer(200, {"data": [{**GROUP, "status": "Failed"}]})
+    job = ROOM.running("runFlow", memo={"flowRun": "12", "jobGroups": []})
+    assert RUN_FLOW.poll is not None
+    flow = RUN_FLOW.poll(ROOM.connection(), job)
+    fact = drive(flow, lambda asked: groups if "/flowRuns/" in asked.path else why)
+
+    assert isinstance(fact, Failed)
+    assert fact.error.message == "job group 961247: the job failed: Trifacta gave no reason"
+
+
+def test_the_greeting_changes_nothing() -> None:
+    """It looks at the newest run."""
+    expected = Request(method="GET", path="/v4/jobLibrary", query={"limit": "1"})
+    actual = VENDOR.greeting(ROOM.connection())
 
     assert expected == actual
