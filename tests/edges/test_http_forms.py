@@ -62,9 +62,11 @@ async def driving(
     sender = WebhookSender(policy, lambda: 0.0)
     link = VendorLink(connection=connection, vendor=vendor, **settings)
     driver = VendorDriver([link], fetch=sender.fetch)
-    yield driver
-    await driver.close()
-    await sender.close()
+    try:
+        yield driver
+    finally:
+        await driver.close()
+        await sender.close()
 
 
 def one(**request: Any) -> Flow[Response]:

@@ -7,11 +7,12 @@ from typing import Any, cast
 import pytest
 
 from relay import failpoints
-from relay.core.facts import Fact, Ref, Refused, Submitted, Succeeded
-from relay.core.flow import Flow, Request
+from relay.core.answers import unavailable
+from relay.core.facts import Fact, Found, Postponed, Ref, Refused, Submitted, Succeeded, Unanswered
+from relay.core.flow import Flow, NotLetIn, Request
 from relay.core.job import ErrorCode, Job, JobError, State
 from relay.core.lifecycle import LAPSES_ALLOWED
-from relay.core.vendor import CallbackAddress, Connection
+from relay.core.vendor import CallbackAddress, Connection, Credentials, Login
 from relay.simulators.faults import Fault
 from relay.simulators.trifacta import Fate, TrifactaSimulator
 from relay.stages.work import MISSING_CONNECTION_DELAY
@@ -180,6 +181,93 @@ async def test_an_error_outside_of_a_flow_is_a_defect_too(furnish: Furnish) -> N
         await bench.turn()
 
         assert "the vendor's adapter failed: KeyError" in ((await bench.now(job)).waiting_for or "")
+
+
+def not_let_in(_: Connection, __: Login) -> Flow[Credentials]:
+    """Authentication with a key that nobody takes any more."""
+    yield from ()
+    raise NotLetIn("the key is wrong")
+
+
+async def test_a_submit_that_is_not_let_in_is_refused(furnish: Furnish, vendor: TrifactaSimulator) -> None:
+    """Whoever gives out the credentials refuses them: nothing was sent, and the operator is told what to renew."""
+    async with furnish(vendor=replace(VENDOR, authenticate=not_let_in)) as bench:
+        job = await run(bench)
+
+        error = job.error or pytest.fail("it goes on")
+        assert (State.FAILED, ErrorCode.VENDOR_AUTH_FAILED, True) == (job.state, error.code, error.retryable)
+        assert "the key is wrong" == error.message
+        assert {} == dict(vendor.ledger.requests)
+
+
+async def test_a_poll_that_is_not_let_in_says_so(furnish: Furnish) -> None:
+    """The job goes on, and what it waits for names the credentials."""
+
+    def denied(_: Connection, __: Job) -> Flow[Fact]:
+        yield from ()
+        raise NotLetIn("the key is wrong")
+
+    async with furnish(vendor=altered(poll=denied)) as bench:
+        job = await run(bench)
+        bench.clock.tick(5)
+        await bench.turn()
+
+        note = (await bench.store.history(job.id))[-1]
+        assert State.RUNNING is (await bench.now(job)).state
+        assert ("job.poll_failed", "vendor_auth_failed") == (note.what, note.detail["code"])
+
+
+async def test_a_look_up_knows_what_was_noted_at_the_submit(furnish: Furnish) -> None:
+    """What an unanswered submit leaves is there when it is looked for."""
+
+    def lost(_: Connection, job: Job, __: CallbackAddress | None) -> Flow[Fact]:
+        yield from ()
+        return Unanswered(attempt=job.attempt, error=unavailable("lost"), memo={"before": "session-1"})
+
+    def find(_: Connection, job: Job, __: CallbackAddress | None) -> Flow[Fact]:
+        yield from ()
+        return Found(ref=Ref(id=job.memo["before"]))
+
+    async with furnish(vendor=altered(submit=lost, find=find)) as bench:
+        job = await run(bench)
+        bench.clock.tick(2)
+        await bench.turn()
+
+        assert "session-1" == (await bench.now(job)).vendor_job_id
+
+
+def waiting_for_a_file(connection: Connection, job: Job, callback: CallbackAddress | None) -> Flow[Fact]:
+    """A submit of recipe 1 waits for something that is not the vendor's."""
+    if job.spec.parameters["wrangledDataset"]["id"] == 1:
+        return Postponed(reason="a file", delay=3.0)
+    return (yield from VENDOR.operations["run"].submit(connection, job, callback))
+
+
+async def test_a_submit_that_waits_for_something_else_goes_again(furnish: Furnish) -> None:
+    """It says what for, and shuts no other job out."""
+    async with furnish(vendor=altered(submit=waiting_for_a_file)) as bench:
+        job = await bench.job(of_recipe(1))
+        for attempt in range(1, 6):
+            await bench.turn()
+            now = await bench.now(job)
+            assert (State.ACCEPTED, attempt, "a file") == (now.state, now.attempt, now.waiting_for)
+            bench.clock.tick(3)
+
+        assert State.RUNNING is (await run(bench, of_recipe(2))).state
+
+
+async def test_a_probe_that_waits_for_something_else_opens_nothing(furnish: Furnish, vendor: TrifactaSimulator) -> None:
+    """Whether the vendor is back is not known by it: it gives its place to another."""
+    async with furnish(vendor=altered(submit=waiting_for_a_file)) as bench:
+        vendor.faults.add(Fault(on="submit", harm="lost"))
+        await run(bench, of_recipe(2, completion={"mode": "poll", "pollInterval": 60}))
+        await bench.job(of_recipe(1))
+        for recipe in (3, 4, 5):
+            await bench.job(of_recipe(recipe))
+        bench.clock.tick(1.1)
+        assert 1 == await bench.turn(), "the one that waits asks nobody"
+
+        assert 1 == await bench.turn(), "and the next may pass"
 
 
 async def test_an_unknown_word_neither_ends_nor_fails_a_job(bench: Bench, vendor: TrifactaSimulator) -> None:
