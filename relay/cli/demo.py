@@ -1,6 +1,6 @@
-"""`relay demo`: the main job on this machine alone, with a stand-in vendor and a receiver that checks signatures.
+"""`relay demo`: the main job on this machine alone, with stand-in vendors and a receiver that checks signatures.
 
-Everything here plays somebody else's part: the producer, the vendor, the receiver. relay itself is the real one.
+Everything here plays somebody else's part: the producer, the vendors, the receiver. relay itself is the real one.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from rich.console import Console
 
 from relay import log
 from relay.app import Relay
+from relay.cli.scenes import DECLARED, PATIENCE, SCENES, VENDOR_JOB, Scene, connections, declaration
 from relay.core.signature import standard
 from relay.settings import Settings
-from relay.simulators.trifacta import TrifactaSimulator
+from relay.simulators import SIMULATORS
+from relay.simulators.server import VendorServer
 
 PORT = 8080
-PATIENCE = 60.0
-"""Seconds after which a demonstration that has not come to its end has failed."""
 NAMES = {
     "requests_exchange": "relay-demo.requests",
     "requests_queue": "relay-demo.requests",
@@ -38,67 +38,6 @@ NAMES = {
     "dead_letters_queue": "relay-demo.dead-letters",
 }
 """Names of its own, so that a broker that is in use is left as it was."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """One request of the demonstration and how it is to end."""
-
-    request_id: str
-    request: Mapping[str, Any]
-    ends: str
-    story: str
-
-
-def run_recipe(recipe: int, **completion: Any) -> dict[str, Any]:
-    """A request to run a recipe."""
-    return {
-        "connection": "trifacta-demo",
-        "operation": "run",
-        "parameters": {"wrangledDataset": {"id": recipe}},
-        "completion": {"timeout": PATIENCE, **completion},
-        "metadata": {"team": "demo"},
-    }
-
-
-SCENES: Sequence[Scene] = (
-    Scene(
-        request_id="demo-success",
-        request=run_recipe(28629, mode="poll", pollInterval=0.3),
-        ends="succeeded",
-        story="relay polls until the vendor says Complete",
-    ),
-    Scene(
-        request_id="demo-failure",
-        request=run_recipe(9001, mode="poll", pollInterval=0.3),
-        ends="failed",
-        story="the vendor's own error comes out",
-    ),
-    Scene(
-        request_id="demo-webhook",
-        request=run_recipe(28630),
-        ends="succeeded",
-        story="the vendor's signed webhook tells, no poll needed",
-    ),
-    Scene(
-        request_id="demo-lost",
-        request=run_recipe(9013),
-        ends="succeeded",
-        story="the submit's answer is lost: found again, not sent twice",
-    ),
-    Scene(
-        request_id="demo-endless",
-        request=run_recipe(9003, mode="poll", pollInterval=0.3),
-        ends="canceled",
-        story="never ends by itself, and is canceled",
-    ),
-    Scene(
-        request_id="demo-cancel",
-        request={"operation": "cancel", "target": {"requestId": "demo-endless"}},
-        ends="succeeded",
-        story="cancels demo-endless; a job of its own",
-    ),
-)
 
 
 @dataclass(slots=True)
@@ -131,14 +70,14 @@ class Demo:
         """Show it; whether everything came out as it should. Without `once` relay then stays up until cancelled."""
         async with contextlib.AsyncExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-demo-"))
-            vendor = await stack.enter_async_context(TrifactaSimulator(duration=1.5))
+            vendors = [await stack.enter_async_context(make()) for make in SIMULATORS.values()]
             receiver = await stack.enter_async_context(self._receiver())
-            relay = await stack.enter_async_context(self._relay(folder, vendor.url))
+            relay = await stack.enter_async_context(self._relay(folder, vendors))
             session = await stack.enter_async_context(aiohttp.ClientSession(relay.server.url))
             channel = await stack.enter_async_context(self._broker()) if self.amqp_url else None
-            self._introduce(relay, vendor, receiver, folder)
+            self._introduce(relay, vendors, receiver, folder)
             fine = await self._play(session, channel, receiver)
-            fine = await self._sum_up(session, vendor) and fine
+            fine = await self._sum_up(session, vendors) and fine
             if not once:
                 self._where_to_look(relay)
                 await asyncio.Event().wait()
@@ -147,15 +86,14 @@ class Demo:
     # --- the parts ---
 
     @contextlib.asynccontextmanager
-    async def _relay(self, folder: str, vendor_url: str) -> AsyncIterator[Relay]:
+    async def _relay(self, folder: str, vendors: Sequence[VendorServer]) -> AsyncIterator[Relay]:
         settings = Settings.model_validate(
             {
                 "database": {"url": f"sqlite:///{folder}/relay.db"},
                 "http": {"port": PORT if await _is_free(PORT) else await _free_port()},
                 "egress": {"allow": ["127.0.0.0/8"], "allowHttp": True},
-                "connections": {
-                    "trifacta-demo": {"vendor": "trifacta", "baseUrl": vendor_url, "token": secrets.token_urlsafe(16)}
-                },
+                "vendors": {DECLARED: declaration()},
+                "connections": connections({vendor.vendor: vendor.url for vendor in vendors}),
                 "amqp": {"url": self.amqp_url, **_wire(NAMES)} if self.amqp_url else None,
                 "shutdownTimeout": 5,
             }
@@ -227,14 +165,13 @@ class Demo:
     async def _play(
         self, session: aiohttp.ClientSession, channel: aio_pika.abc.AbstractChannel | None, receiver: str
     ) -> bool:
-        for scene in SCENES:
-            if scene.request["operation"] == "cancel":
-                await self._wait_until_running(session, "demo-endless")
-            hook = {"url": receiver, "secretKey": self.secret}
-            await self._ask(session, channel, {"requestId": scene.request_id, **scene.request, "webhooks": [hook]})
         watching = asyncio.create_task(self._watch(session))
+        hook = {"url": receiver, "secretKey": self.secret}
         try:
             async with asyncio.timeout(PATIENCE):
+                for scene in SCENES:
+                    request = await self._ready(session, scene)
+                    await self._ask(session, channel, {"requestId": scene.request_id, **request, "webhooks": [hook]})
                 while not self._all_told():
                     await self.seen.news.wait()
                     self.seen.news.clear()
@@ -245,6 +182,18 @@ class Demo:
             watching.cancel()
         await self._tell_moves(session)
         return True
+
+    async def _ready(self, session: aiohttp.ClientSession, scene: Scene) -> Mapping[str, Any]:
+        """The scene's request, once the job that it comes after is as far as it is to be."""
+        if scene.after is None:
+            return scene.request
+        while True:
+            before = next(iter(await self._jobs(session, requestId=scene.after)), {})
+            if before.get("state") == scene.when:
+                text = json.dumps(scene.request).replace(VENDOR_JOB, before["vendorJobId"])
+                request: dict[str, Any] = json.loads(text)
+                return request
+            await asyncio.sleep(0.05)
 
     async def _ask(
         self,
@@ -267,13 +216,6 @@ class Demo:
             await exchange.publish(message, key, mandatory=True)
             way = f"message to {NAMES['requests_exchange']}"
         self._tell(request["requestId"], "asked", way)
-
-    async def _wait_until_running(self, session: aiohttp.ClientSession, request_id: str) -> None:
-        async with asyncio.timeout(PATIENCE):
-            state = None
-            while state != "running":
-                await asyncio.sleep(0.05)
-                state = next((job["state"] for job in await self._jobs(session, requestId=request_id)), None)
 
     async def _watch(self, session: aiohttp.ClientSession) -> None:
         while True:
@@ -299,10 +241,11 @@ class Demo:
 
     # --- what is said ---
 
-    def _introduce(self, relay: Relay, vendor: TrifactaSimulator, receiver: str, folder: str) -> None:
-        self.console.print("\n[bold]relay demo[/]: one relay, a stand-in Trifacta and a webhook receiver\n")
+    def _introduce(self, relay: Relay, vendors: Sequence[VendorServer], receiver: str, folder: str) -> None:
+        self.console.print("\n[bold]relay demo[/]: one relay, stand-ins for five kinds of vendor, a webhook receiver\n")
         self.console.print(f"  relay     {relay.server.url}   database {Path(folder) / 'relay.db'}")
-        self.console.print(f"  vendor    {vendor.url}   (simulated)")
+        for vendor in vendors:
+            self.console.print(f"  {vendor.vendor:<9} {vendor.url}   (simulated)")
         self.console.print(f"  receiver  {receiver}   checks every signature")
         if relay.settings.amqp is not None:
             self.console.print(f"  broker    {log.without_credentials(self.amqp_url or '')}   queues relay-demo.*")
@@ -310,20 +253,20 @@ class Demo:
 
     def _tell(self, request_id: str, what: str, more: str) -> None:
         color = {"succeeded": "green", "failed": "red", "canceled": "yellow", "expired": "red"}.get(what, "default")
-        self.console.print(f"{self._clock()}  {request_id:<12} [{color}]{what:<11}[/] [dim]{more}[/]")
+        self.console.print(f"{self._clock()}  {request_id:<13} [{color}]{what:<11}[/] [dim]{more}[/]")
 
     def _tell_event(self, where: str, event: Mapping[str, Any], more: str) -> None:
         data = event["data"]
         name = f"{event['type']} {event['id']}"
-        self.console.print(f"{self._clock()}  {data['requestId']:<12} → {where} [bold]{name}[/] [dim]{more}[/]")
+        self.console.print(f"{self._clock()}  {data['requestId']:<13} → {where} [bold]{name}[/] [dim]{more}[/]")
 
     def _clock(self) -> str:
         return f"[dim]{time.monotonic() - self.began:5.1f} s[/]"
 
-    async def _sum_up(self, session: aiohttp.ClientSession, vendor: TrifactaSimulator) -> bool:
+    async def _sum_up(self, session: aiohttp.ClientSession, vendors: Sequence[VendorServer]) -> bool:
         """The closing table; whether each job ended as it should, with one event at each target."""
         jobs = {job["requestId"]: job for job in await self._jobs(session)}
-        row = "{:<12} {:<9} {:<8} {:<30} {:<8} {}"
+        row = "{:<13} {:<9} {:<8} {:<30} {:<8} {}"
         self.console.print("\n[bold]Each job and its one event[/]\n")
         self.console.print(f"  [dim]{row.format('request', 'ended', 'by', 'event', 'receiver', 'queue')}[/]")
         fine = self.seen.unverified == 0
@@ -341,11 +284,12 @@ class Demo:
                 len(queued) if self.amqp_url else "off",
             )
             self.console.print(f"{'[green]✓[/]' if right else '[red]✗[/]'} {line}")
-        made = vendor.ledger.made_by_subject()
-        twice = [recipe for recipe, count in made.items() if count > 1]
-        self.console.print(f"\nThe vendor made {made.total()} jobs; submitted twice: {', '.join(twice) or 'none'}.")
+        made = {vendor.vendor: vendor.ledger.made_by_subject() for vendor in vendors}
+        twice = [f"{name} {subject}" for name in made for subject, count in made[name].items() if count > 1]
+        total = sum(counted.total() for counted in made.values())
+        self.console.print(f"\nThe vendors made {total} jobs; submitted twice: {', '.join(twice) or 'none'}.")
         for scene in SCENES:
-            self.console.print(f"  [dim]{scene.request_id:<12} {scene.story}[/]")
+            self.console.print(f"  [dim]{scene.request_id:<13} {scene.story}[/]")
         return fine and not twice
 
     def _where_to_look(self, relay: Relay) -> None:
