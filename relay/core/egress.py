@@ -168,6 +168,11 @@ def _plain_name(host: str) -> str:
         return ""
 
 
+def _is_one_name(host: str) -> bool:
+    """Whether an international name has one ASCII form: with \u00df and its like, old rules and new ones differ."""
+    return host.isascii() or _plain_name(host).encode("ascii").decode("idna") == host.lower()
+
+
 def _is_ipv4(text: str) -> bool:
     try:
         IPv4Address(text)
@@ -180,9 +185,9 @@ def _network_or_host(entry: str) -> Network | str:
     try:
         return ip_network(entry)
     except ValueError:
-        if _check_name(entry) is None and not entry.endswith("."):
+        if _check_name(entry) is None and not entry.endswith(".") and _is_one_name(entry):
             return _plain_name(entry)
     raise ValueError(
         f"egress.allow: {entry!r} is neither an address, nor a network such as 10.1.0.0/16 "
-        "(with no bits behind its mask), nor a host name"
+        "(with no bits behind its mask), nor a host name (one with letters such as \u00df in its xn-- form)"
     )

@@ -68,6 +68,33 @@ async def test_a_relay_that_runs_is_told(tmp_path: Path, vendor: TrifactaSimulat
     assert "Traceback" not in done.err
 
 
+async def test_a_key_is_rotated_beside_a_running_relay(
+    tmp_path: Path, vendor: TrifactaSimulator, empty_postgres_url: str
+) -> None:
+    """With PostgreSQL relay goes on meanwhile; afterwards the new key alone opens what was there before."""
+    old, new = new_key(), new_key()
+    given = {**settings(tmp_path, vendor), "database": {"url": empty_postgres_url}}
+    request = {"connection": "tri", "parameters": RECIPE, "requestId": "r", "webhooks": [HOOK]}
+    async with (
+        running(tmp_path, {**given, "secretKey": old}) as relay,
+        aiohttp.ClientSession(relay.server.url) as http,
+        http.post("/v1/jobs", json=request, headers={"Prefer": "wait=30"}) as answer,
+    ):
+        before = await answer.json()
+    async with running(tmp_path, {**given, "secretKey": f"{new},{old}"}):
+        config = written(tmp_path, given)
+        done = await run("secrets", "reencrypt", "--config", config, RELAY_SECRET_KEY=f"{new},{old}")
+    async with (
+        running(tmp_path, {**given, "secretKey": new}) as relay,
+        aiohttp.ClientSession(relay.server.url) as http,
+        http.get(f"/v1/jobs/{before['jobId']}") as answer,
+    ):
+        after = await answer.json()
+
+    assert (0, True) == (done.code, "Key 2 may go" in done.out)
+    assert ("succeeded", "r", before["parameters"]) == (after["state"], after["requestId"], after["parameters"])
+
+
 async def test_a_lost_key_is_told(tmp_path: Path, vendor: TrifactaSimulator) -> None:
     """What none of the keys opens is an error that says what to do."""
     config = await used(tmp_path, vendor, new_key())

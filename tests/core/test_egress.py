@@ -264,3 +264,11 @@ def test_an_entry_that_means_nothing_is_refused(entry: str) -> None:
     """An allow-list entry that is neither address, network nor host name is an error that quotes it."""
     with pytest.raises(ValueError, match=r"egress\.allow: "):
         EgressPolicy.of([entry])
+
+
+def test_an_entry_that_means_two_names_is_refused() -> None:
+    """A name that becomes another one under the old rules for international names would allow a stranger."""
+    with pytest.raises(ValueError, match=r"in its xn-- form"):
+        EgressPolicy.of(["fa\u00df.internal"])
+
+    assert EgressPolicy.of(["b\u00fccher.internal"]).allows_host("xn--bcher-kva.internal")
