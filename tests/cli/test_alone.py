@@ -263,3 +263,14 @@ async def test_an_unknown_vendor_has_no_room() -> None:
 
     assert 1 == done.code
     assert "there is no vendor 'acme'; there are:" in done.err
+
+
+async def test_the_demonstration_shows_a_job_at_each_kind_of_vendor() -> None:
+    """Every job has its one event, nothing is submitted twice, and the exit code says so."""
+    done = await run("demo", "--once")
+
+    assert 0 == done.code, done.out
+    assert "submitted twice: none" in done.out
+    assert 11 == done.out.count("✓ demo-")
+    for vendor in ("Trifacta", "Datameer", "Tailer", "SQLFlow", "Acme"):
+        assert f"{vendor}" in done.out
