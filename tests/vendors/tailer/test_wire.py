@@ -282,6 +282,40 @@ def polled(run_id: str, listed: str) -> Any:
     return drive(ROOM.poll(ROOM.running(vendor_job_id=run_id)), lambda _: Response(status=200, body=body))
 
 
+def test_the_newest_run_of_a_job_is_asked_for_by_it() -> None:
+    """A configuration may have several jobs."""
+    request = asked("details", {**OF_FILES, "jobId": FILES_JOB})
+
+    assert ("get_last_status", FILES_JOB, 1) == tuple(request.json[name] for name in ("action", "job_id", "limit"))
+
+
+# --- operations ---
+
+
+def test_all_but_a_launch_may_be_asked_twice() -> None:
+    """A launch that was lost is never sent again by itself, nor guessed at: nothing ties a listed run to it."""
+    operations = VENDOR.operations.values()
+
+    assert {"run", "rerun"} == {operation.name for operation in operations if not operation.repeatable}
+    assert not [operation.name for operation in operations if operation.find is not None]
+
+
+def test_what_runs_at_tailer_cannot_be_stopped() -> None:
+    """It has no cancel, and nothing by which it tells of an end."""
+    tracked = {operation.name for operation in VENDOR.operations.values() if operation.kind == "tracked"}
+
+    assert {"run", "rerun", "watch"} == tracked
+    assert not [name for name in tracked if VENDOR.operations[name].cancel or VENDOR.operations[name].callback]
+
+
+@pytest.mark.parametrize("operation", ["run", "rerun"])
+def test_a_launched_run_may_take_minutes_to_show(operation: str) -> None:
+    """The vendor's scheduler has to start it first; one that is watched has been seen already."""
+    waits = VENDOR.operations[operation].not_found_grace
+
+    assert waits >= 5 * 60 > VENDOR.operations["watch"].not_found_grace
+
+
 # --- the greeting ---
 
 
