@@ -77,6 +77,7 @@ class Launch(OfConfiguration):
     execution_date: Day | None = None
     """The day for which it is run, as YYYY-MM-DD."""
     job_id: Word | None = None
+    """What the vendor calls the job, where it is not made of the configuration's id: the run is asked for by it."""
 
 
 class OfRun(OfConfiguration):
@@ -95,23 +96,29 @@ class OfSomeRun(OfConfiguration):
     run_id: Word | None = None
     """Default: the configuration's newest run."""
     job_id: Word | None = None
+    """As for `status`; for the newest run, only those of this job."""
 
 
 class LastStatus(OfConfiguration):
     """Parameters of `lastStatus`: the newest runs of a configuration, narrowed."""
 
     job_id: Word | None = None
+    """Only runs of this job."""
     execution_date: Day | None = None
+    """Only runs that began on this day (YYYY-MM-DD)."""
     status: Word | None = None
     """Only runs that stand so: `SUCCESS`, `FAILED`, …"""
     limit: Limit | None = None
+    """How many at most; without it as many as the vendor likes."""
 
 
 class ListRunning(OfType):
     """Parameters of `listRunning`: the runs of a type that are at work, in every environment where none is named."""
 
     execution_date: Day | None = None
+    """Only runs that began on this day (YYYY-MM-DD)."""
     limit: Limit | None = None
+    """How many at most; without it as many as the vendor likes."""
 
 
 class History(ListRunning):
@@ -119,6 +126,7 @@ class History(ListRunning):
 
     configuration_id: ConfigurationId | None = None
     job_id: Word | None = None
+    """Only runs of this job; goes with `configurationId`."""
     status: Word | None = None
     """Only runs that stand so: `SUCCESS`, `FAILED`, …"""
 
@@ -133,6 +141,7 @@ class OfWorkflow(OfConfiguration):
     """Parameters of `reset`."""
 
     configuration_type: Literal["workflow"] = "workflow"
+    """Only a workflow can be reset."""
 
 
 def _json(given: Any) -> Any:
