@@ -2,12 +2,13 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, ClassVar, Self
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import extend
 from pydantic import ValidationError as Invalid
 from pydantic import create_model
@@ -91,30 +92,54 @@ def _check(schema: Mapping[str, Any]) -> None:
     if schema["type"] != "object":
         raise BadSchema(("type",), "parameters are an object: write `type: object`, or leave it out")
     try:
-        Draft202012Validator.check_schema(schema)
+        fault = best_match(Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema))
+        if fault is not None:
+            raise BadSchema([*fault.absolute_path], f"is no JSON Schema: {fault.message}")
         resolver = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
-    except SchemaError as error:
-        raise BadSchema([*error.path], f"is no JSON Schema: {_said(error)}") from None
     except RecursionError:
         raise BadSchema((), "is nested too deeply") from None
-    for path, reference in _references(schema, ()):
-        if not reference.startswith("#"):
-            raise BadSchema(path, f"{reference!r} leads elsewhere; only `#/…`, within the schema, is taken")
-        try:
-            resolver.lookup(reference)
-        except Unresolvable:
-            raise BadSchema(path, f"there is no {reference!r} in the schema") from None
+    for path, key, text in _words(schema, ()):
+        why = _bad_pattern(text) if key == "pattern" else _bad_reference(text, resolver)
+        if why is not None:
+            raise BadSchema(path, why)
 
 
-def _references(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Every reference in a schema with its place; identities too, since they would change where others lead."""
+def _bad_pattern(text: str) -> str | None:
+    try:
+        re.compile(text)
+    except re.error as error:
+        return f"{text!r} is no regular expression: {error}"
+    return None
+
+
+def _bad_reference(text: str, resolver: Any) -> str | None:
+    """Identities too, since they would change where others lead."""
+    if text == DIALECT:
+        return None
+    if not text.startswith("#"):
+        return f"{text!r} leads elsewhere; only `#/…`, within the schema, is taken"
+    try:
+        resolver.lookup(text)
+    except Unresolvable:
+        return f"there is no {text!r} in the schema"
+    return None
+
+
+_CHECKED = frozenset({"pattern", "$ref", "$dynamicRef", "$id", "$schema"})
+_DATA = frozenset({"enum", "const", "default", "examples"})
+
+
+def _words(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """Every reference and pattern in a schema: its place, its keyword and its text."""
     inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in inside:
-        if key in ("$ref", "$dynamicRef", "$id", "$schema") and isinstance(inner, str):
-            if inner != DIALECT:
-                yield (*path, key), inner
-        else:
-            yield from _references(inner, (*path, key))
+        if key in _CHECKED and isinstance(inner, str):
+            yield (*path, key), str(key), inner
+        elif key == "patternProperties" and isinstance(inner, Mapping):
+            yield from (((*path, key), "pattern", text) for text in inner)
+            yield from _words(inner, (*path, key))
+        elif key not in _DATA:
+            yield from _words(inner, (*path, key))
 
 
 # --- complaints ----------------------------------------------------------------------------------------------------
@@ -152,7 +177,7 @@ def _faults_of(error: ValidationError) -> Iterator[tuple[tuple[str | int, ...], 
         yield place, _said(error)
 
 
-def _said(error: ValidationError | SchemaError) -> str:
+def _said(error: ValidationError) -> str:
     """What was wanted, and never what was given: that may be a secret."""
     wanted = shorten(json.dumps(error.validator_value, ensure_ascii=False, default=str), 200)
     words = _WORDS.get(str(error.validator), "must satisfy {keyword} {wanted}")

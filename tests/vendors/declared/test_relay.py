@@ -149,7 +149,7 @@ async def test_parameters_are_checked_at_acceptance(relay: Relay) -> None:
     ]
     actual = await refused(relay, {"connection": "reports", "parameters": {"reprot": "sales", "format": "pdf"}})
 
-    assert expected == sorted(actual, key=lambda each: expected.index(each))
+    assert expected == sorted(actual, key=expected.index)
 
 
 async def test_a_parameter_that_makes_no_request_is_refused_before_anything_is_sent(
