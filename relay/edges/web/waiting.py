@@ -6,12 +6,17 @@ from relay.edges.web.doors import Doors
 from relay.messages import rfc3339
 from relay.ports import Delivery, LaneNow
 
+LONGEST = 366 * 86400.0
+"""Seconds for which a target that is down may be left alone; a lane that is shut for longer is shut by an operator."""
+
 
 async def waits(doors: Doors, deliveries: Sequence[Delivery]) -> Mapping[str, str]:
     """By id, what those of these deliveries wait for that are pending."""
     pending = [one for one in deliveries if one.state == "pending"]
     if not pending:
         return {}
+    if any(one.kind == "subscription" for one in pending):
+        await doors.subscriptions.refresh()
     lanes = await doors.store.lanes_now({one.lane for one in pending})
     paused = {one.id: one.name for one in doors.subscriptions.all() if one.state == "paused"}
     return {one.id: _wait(one, lanes.get(one.lane), paused, doors) for one in pending}
@@ -24,6 +29,8 @@ def _wait(one: Delivery, lane: LaneNow | None, paused: Mapping[str, str], doors:
         return f"the subscription {name!r} to be resumed: it is paused"
     now, due = doors.clock(), one.due_at or 0.0
     opens = lane.closed_until or 0.0 if lane is not None and lane.slots in (0, 1) else 0.0
+    if opens > now + LONGEST:
+        return "its subscription to be resumed: it is paused"  # a moment ago
     if due > max(now, opens):
         return f"its next attempt, at {rfc3339(due)}"
     if lane is None:
