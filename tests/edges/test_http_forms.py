@@ -108,7 +108,7 @@ class Receiver:
 async def receiver() -> AsyncIterator[Receiver]:
     """A server that parses multipart forms."""
     receiver = Receiver()
-    app = web.Application()
+    app = web.Application(client_max_size=64 * 1024**2)
     app.router.add_post("/x", receiver.take)
     runner = web.AppRunner(app)
     await runner.setup()
@@ -138,6 +138,16 @@ async def test_fields_and_files_arrive_as_they_were_given(receiver: Receiver) ->
         ("files", "0", "application/octet-stream", b""),
     ]
     assert expected == receiver.parts
+
+
+async def test_a_large_file_arrives_whole(receiver: Receiver) -> None:
+    """Piece by piece, so that nothing else waits for it."""
+    large = bytes(range(256)) * 4 * 1024 * 8
+    async with driving(receiver.url) as driver:
+        await driver.run("acme", one(form={}, files=[file("large.zip", large)]))
+
+    name, filename, _, content = receiver.parts[-1]
+    assert ("files", "large.zip", True) == (name, filename, large == content)
 
 
 async def test_a_form_of_no_files_can_be_multipart(receiver: Receiver) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import ssl
 import time
 import traceback
@@ -431,7 +432,8 @@ def _multipart(request: Request, credentials: Credentials | None, files: Sequenc
     for name, value in _fields(request, credentials).items():
         writer.append(value).set_content_disposition("form-data", quote_fields=False, name=name)
     for file in files:
-        part = writer.append(file.content, CIMultiDict({"content-type": file.content_type}))
+        content = io.BytesIO(file.content)  # goes out in pieces
+        part = writer.append(content, CIMultiDict({"content-type": file.content_type}))
         part.set_content_disposition("form-data", quote_fields=False, name=file.name, filename=file.filename)
     return writer
 
