@@ -13,7 +13,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from relay import __version__
 from relay.edges.web.page import page
 from relay.edges.web.route import Call, Route
-from relay.messages import JobEvent, JobRequest, Problem
+from relay.messages import JobEvent, JobRequest, Problem, SubscriptionEvent
 
 Document: TypeAlias = dict[str, Any]
 
@@ -43,7 +43,9 @@ def openapi(routes: Sequence[Route]) -> Document:
 
 def asyncapi() -> Document:
     """The AsyncAPI 3.0 document of what goes over AMQP, under the names that relay's exchanges have by default."""
-    schemas = _Schemas([(JobRequest, "validation"), (JobEvent, "serialization")])
+    schemas = _Schemas(
+        [(JobRequest, "validation"), (JobEvent, "serialization"), (SubscriptionEvent, "serialization")]
+    )
     messages = {
         "request": {
             "name": "request",
@@ -60,6 +62,13 @@ def asyncapi() -> Document:
             "payload": schemas.of(JobEvent, "serialization"),
             "bindings": {"amqp": {"messageType": "onJobSuccess or onJobFailure"}},
         },
+        "subscriptionEvent": {
+            "name": "subscriptionEvent",
+            "title": "How a subscription fares: CloudEvents 1.0, structured",
+            "contentType": "application/cloudevents+json",
+            "payload": schemas.of(SubscriptionEvent, "serialization"),
+            "bindings": {"amqp": {"messageType": "subscription.failing, .disabled or .recovered"}},
+        },
         "deadLetter": {
             "name": "deadLetter",
             "title": "A request that was refused, unchanged, with the reason",
@@ -72,6 +81,7 @@ def asyncapi() -> Document:
         "events": _channel("relay.events", "event", "Routing key <connection>.<operation>.<type>."),
         "deadLetters": _channel("relay.dead-letters", "deadLetter", "The routing key of the refused message."),
     }
+    channels["events"]["messages"]["subscriptionEvent"] = {"$ref": "#/components/messages/subscriptionEvent"}
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "relay", "version": __version__, "description": _ABOUT},
@@ -80,6 +90,9 @@ def asyncapi() -> Document:
         "operations": {
             "takeRequest": _over("receive", "requests", "request", "A message becomes a job, or a dead letter."),
             "sendEvent": _over("send", "events", "event", "Once for each job that ends; repeats have the same id."),
+            "sendSubscriptionEvent": _over(
+                "send", "events", "subscriptionEvent", "When one fails, is disabled or recovers: key _._.<type>."
+            ),
             "sendDeadLetter": _over("send", "deadLetters", "deadLetter", "For each message that is refused."),
         },
         "components": {"messages": messages, "schemas": schemas.definitions},
