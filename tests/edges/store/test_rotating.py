@@ -207,14 +207,30 @@ async def test_who_waits_for_another_relay_waits_only_so_long(relays: Relays) ->
     assert relays.vendor.refreshes == 0
 
 
-async def test_a_driver_that_closes_keeps_what_it_is_being_given(relays: Relays) -> None:
+class Slow(Troubled):
+    """A store that takes its time to keep."""
+
+    def __init__(self, store: ScriptedStore) -> None:
+        super().__init__(store, lost=False)
+        self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def keep(self, connection: str, holder: str, values: Any) -> bool:
+        self.asked.set()
+        await self.go_on.wait()
+        return await self.store.keep(connection, holder, values)
+
+
+async def test_a_driver_that_closes_keeps_what_it_was_given(relays: Relays) -> None:
     """A relay that stops in the middle of a trade loses no token."""
-    relays.vendor.faults.add(Fault(on="token", harm="slow", seconds=0.2))
-    driver = relays.driver()
+    keeper = Slow(relays.stores[0])
+    driver = relays.driver(keeper)
     asking = asyncio.create_task(asked(driver))
-    await relays.vendor.ledger.until(lambda ledger: ledger.requests["token"] == 1)
+    await keeper.asked.wait()
     asking.cancel()
-    await driver.close()
+    closing = asyncio.create_task(driver.close())
+    await asyncio.wait([asking])
+    keeper.go_on.set()
+    await closing
 
     assert [200] == await asked(relays.driver())
     assert relays.vendor.refreshes == 1

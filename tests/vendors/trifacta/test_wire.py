@@ -372,3 +372,12 @@ def test_the_greeting_changes_nothing() -> None:
     actual = VENDOR.greeting(ROOM.connection())
 
     assert expected == actual
+
+
+def test_a_named_publication_is_followed_whatever_its_number() -> None:
+    """Sub-jobs and job groups are numbered apart: one may have the other's number."""
+    job = ROOM.running("publish", vendor_job_id="2", vendor_job_ids=("2",), memo={"jobs": ["2"]})
+    rows = [{"id": 10, "jobType": "publish", "status": "Failed"}, {"id": 2, "jobType": "publish", "status": "Complete"}]
+    assert PUBLISH.poll is not None
+
+    assert isinstance(drive(PUBLISH.poll(ROOM.connection(), job), lambda _: answer(200, {"data": rows})), Succeeded)
