@@ -237,7 +237,7 @@ def read_list(response: Response, attempt: int, secrets: Iterable[str], *, newes
 # --- the vendor's words --------------------------------------------------------------------------------------------
 
 _TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]*")
-"""A JWT: the one that was sent is nobody's to know. It begins where a word does, so that no text takes long to search."""
+"""A JWT: the one that was sent is nobody's to know. It begins where a word does, so that no text is long to search."""
 
 
 def words(response: Response, secrets: Iterable[str], who: str = "Tailer") -> str:
