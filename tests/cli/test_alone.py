@@ -105,6 +105,18 @@ async def test_check_beside_a_running_relay(tmp_path: Path, vendor: TrifactaSimu
     assert (0, True) == (done.code, "in use by a running relay" in done.out)
 
 
+async def test_check_uses_up_no_token_that_serves_once(tmp_path: Path, vendor: TrifactaSimulator) -> None:
+    """A connection whose tokens rotate is not asked: the chain is the running relay's."""
+    vendor.refresh_token = "first"
+    given = settings(tmp_path, vendor)
+    oauth = {"clientId": "me", "refreshToken": "first", "tokenUrl": f"{vendor.url}/oauth/token"}
+    given["connections"]["tri"] = {"vendor": "trifacta", "baseUrl": vendor.url, "oauth": oauth}
+    done = await run("check", "--config", written(tmp_path, given), "--json")
+
+    assert (0, "note") == (done.code, next(each["verdict"] for each in done.json if each["what"] == "connection tri"))
+    assert (0, 0) == (vendor.refreshes, vendor.ledger.requests["library"])
+
+
 async def test_check_tells_each_fault(tmp_path: Path, vendor: TrifactaSimulator) -> None:
     """Every part that fails is told with its reason, and the exit code is 1."""
     given = settings(tmp_path, vendor, amqp={"url": "amqp://127.0.0.1:1/"}, http={"host": "0.0.0.0"})  # noqa: S104 - the fault
