@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,7 +23,11 @@ MOST_TOLD = 5
 
 
 def hold(
-    vendor: Annotated[str, typer.Argument(help="A vendor that relay has, such as trifacta.")],
+    vendor: Annotated[str, typer.Argument(help="A vendor that relay has, such as trifacta, or a declaration's file.")],
+    recorded: Annotated[
+        Path | None,
+        typer.Option(help="Exchanges with a declared vendor; default: NAME.recorded.yaml beside it."),
+    ] = None,
     live: Annotated[bool, typer.Option(help="Also ask the vendor's stand-in for each operation.")] = True,
     server: Annotated[
         str | None, typer.Option(help="The server to ask instead, such as http://127.0.0.1:8090.")
@@ -33,7 +38,7 @@ def hold(
     from relay import log
 
     log.configure("error", "console")
-    room = _room(vendor)
+    room = _declared_room(Path(vendor), recorded) if vendor.endswith((".yaml", ".yml")) else _room(vendor)
     output.heading(f"Promises of {room.name}, by recorded exchanges")
     broken = _recorded(room)
     if server is not None or live:
@@ -49,6 +54,31 @@ def _room(name: str) -> "Room":
     if name not in VENDORS:
         raise Failed(f"there is no vendor {name!r}; there are: {', '.join(sorted(VENDORS))}")
     return room_of(name)
+
+
+def _declared_room(file: Path, recorded: Path | None) -> "Room":
+    import yaml
+    from pydantic import ValidationError
+
+    from relay.messages import complaints_of
+    from relay.settings import RESERVED, SettingsError, declarations_of
+    from relay.vendors.declared import vendor_of
+    from relay.vendors.declared.rooms import Exchanges, room_of
+
+    recorded = recorded or file.with_suffix(".recorded.yaml")
+    try:
+        ((name, declaration),) = declarations_of(file).items()
+        exchanges = Exchanges.model_validate(yaml.safe_load(recorded.read_text("utf-8")))
+        return room_of(vendor_of(name, declaration, RESERVED), declaration, exchanges)
+    except SettingsError as error:
+        raise Failed(str(error)) from None
+    except ValidationError as error:
+        told = "\n".join(f"{recorded}: {each.path}: {each.message}" for each in complaints_of(error, Exchanges))
+        raise Failed(told) from None
+    except (OSError, yaml.YAMLError) as error:
+        raise Failed(f"{recorded}: cannot be read: {error}; `relay vendors validate {file}` needs none") from None
+    except ValueError:
+        raise Failed(f"{file}: declare one vendor in it: its exchanges are in a file of their own") from None
 
 
 def _recorded(room: "Room") -> int:

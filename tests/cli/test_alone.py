@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -286,3 +287,17 @@ async def test_the_demonstration_shows_a_job_at_each_kind_of_vendor() -> None:
     assert 11 == done.out.count("✓ demo-")
     for vendor in ("Trifacta", "Datameer", "Tailer", "SQLFlow", "Acme"):
         assert f"{vendor}" in done.out
+
+
+async def test_a_declared_vendor_is_held_against_the_promises(tmp_path: Path) -> None:
+    """By its file and the exchanges beside it; what is missing or wrong of them is told."""
+    file = files("relay.vendors.declared").joinpath("acme.yaml")
+    done = await run("vendors", "test", str(file), "--no-live")
+    (tmp_path / "mine.yaml").write_text(file.read_text("utf-8"))
+    missing = await run("vendors", "test", str(tmp_path / "mine.yaml"))
+    (tmp_path / "mine.recorded.yaml").write_text("{parameters: {}, pol: {}}")
+    wrong = await run("vendors", "test", str(tmp_path / "mine.yaml"))
+
+    assert (0, True) == (done.code, "every promise is kept" in done.out)
+    assert (1, True) == (missing.code, "mine.recorded.yaml: cannot be read" in missing.err)
+    assert (1, True) == (wrong.code, "mine.recorded.yaml: pol:" in wrong.err)
