@@ -231,7 +231,7 @@ WRONG: list[tuple[dict[str, Any], str, str, str]] = [
     ({"notBefore": "2026-11-21T20:00:00"}, "invalid_request", "notBefore", "timezone"),
     ({"notBefore": "9999-12-31T23:59:59Z"}, "invalid_request", "notBefore", "less than 9000"),
     ({"operation": "fly"}, "invalid_request", "operation", "Input should be 'run'"),
-    ({"operation": "runFlow"}, "unsupported_operation", "operation", "it has: cancel, run, status, watch"),
+    ({"operation": "runSequence"}, "unsupported_operation", "operation", "it has: cancel, details, history, "),
     ({"connection": "nowhere"}, "unknown_connection", "connection", "configured are: tri"),
     ({"connection": "No Where"}, "invalid_request", "connection", "match pattern"),
     ({"connection": None}, "invalid_request", "", "connection is required"),

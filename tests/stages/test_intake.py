@@ -162,7 +162,7 @@ REFUSED: list[tuple[bytes, dict[str, Any], str, str]] = [
     (b'[{"specversion":"1.0"}]', {"content_type": "application/cloudevents-batch+json"}, "invalid_request", ""),
     (BODY, {"headers": {"ce-specversion": "0.3"}}, "invalid_request", "specversion"),
     (b'{"connection":"nowhere"}', {}, "unknown_connection", "connection"),
-    (b'{"connection":"tri","operation":"publish"}', {}, "unsupported_operation", "operation"),
+    (b'{"connection":"tri","operation":"runSequence"}', {}, "unsupported_operation", "operation"),
     (BODY, {"unreadable": ("timestamp",)}, "invalid_request", "timestamp"),
 ]
 
