@@ -56,6 +56,8 @@ RECEIVERS = Capacity(total=256, per_lane=32, act_timeout=90.0)
 SWEEP_EVERY = 60.0
 BEAT_EVERY = 5.0
 """Seconds between this relay's signs of life to the others on its store."""
+REREAD_EVERY = 5.0
+"""Seconds between looks whether the settings' subscriptions are as they were."""
 LAG_EVERY = 1.0
 GC_THRESHOLD = 50_000
 
@@ -127,6 +129,8 @@ class Relay:
                 for act in (self._sweep, self._share_limits, self._watch_lag, self.receive.match)
             ]
             tasks.append(group.create_task(self.subscriptions.run()))
+            if self._reload is not None and self.settings.subscriptions:
+                tasks.append(group.create_task(self._reread_subscriptions(self._reload)))
             if self.broker is not None:
                 tasks.append(group.create_task(self.broker.run()))
             logger.info("relay.started", url=self.server.url, connections=sorted(self.accounts))
@@ -350,6 +354,23 @@ class Relay:
                 if await self.store.sweep(self.settings.retention, limited):
                     continue
             await asyncio.sleep(SWEEP_EVERY)
+
+    async def _reread_subscriptions(self, reload: Reload) -> None:
+        """A secret in a file may have been replaced. What cannot be read leaves everything as it was."""
+        unreadable = False
+        while True:
+            await asyncio.sleep(REREAD_EVERY)
+            try:
+                settings = await asyncio.to_thread(reload)
+                _check_subscriptions(settings, self.accounts, policy_of(self.settings))
+                unreadable = False
+            except SettingsError as error:
+                if not unreadable:
+                    logger.warning("settings.unreadable", setting="subscriptions", reason=str(error))
+                unreadable = True
+                continue
+            with contextlib.suppress(StoreUnavailable):
+                await self.subscriptions.configure(configured_of(settings))
 
     async def _share_limits(self) -> None:
         """Limits at vendors are for all relays on the store together."""

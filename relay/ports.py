@@ -491,7 +491,7 @@ class NameTaken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What came of one event sent to a subscription at once: `duration` in seconds, `excerpt` of a failed answer."""
+    """What came of one event sent to a subscription at once: `duration` in seconds, `excerpt` the answer's beginning."""
 
     outcome: str
     delivered: bool

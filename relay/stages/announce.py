@@ -194,7 +194,7 @@ class Announce:
             duration=round(monotonic() - started, 4),
             status=answer.status,
             error=None if fine else f"HTTP {answer.status}",
-            excerpt=None if fine else _without(_secrets_of(receiver, secrets, request), answer.excerpt),
+            excerpt=_without(_secrets_of(receiver, secrets, request), answer.excerpt),
         )
 
     async def _send(self, delivery: Delivery, receiver: Receiver, secrets: Sequence[str]) -> Result:

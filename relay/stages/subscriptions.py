@@ -147,6 +147,15 @@ class SubscriptionBook:
             await self._store.record(SubscriptionsConfigured(ids=tuple(sorted(self._configured))))
         await self.refresh()
 
+    async def configure(self, configured: Sequence[Configured]) -> None:
+        """Go by these settings from now on."""
+        now = {each.id: each for each in configured}
+        if now == self._configured:
+            return
+        self._configured = now
+        self._edition = -1
+        await self.load()
+
     async def run(self) -> None:
         """Look now and then whether any was changed elsewhere."""
         troubles = 0

@@ -43,9 +43,7 @@ def openapi(routes: Sequence[Route]) -> Document:
 
 def asyncapi() -> Document:
     """The AsyncAPI 3.0 document of what goes over AMQP, under the names that relay's exchanges have by default."""
-    schemas = _Schemas(
-        [(JobRequest, "validation"), (JobEvent, "serialization"), (SubscriptionEvent, "serialization")]
-    )
+    schemas = _Schemas([(JobRequest, "validation"), (JobEvent, "serialization"), (SubscriptionEvent, "serialization")])
     messages = {
         "request": {
             "name": "request",

@@ -74,7 +74,7 @@ class SubscriptionPage(Message):
 
 
 class TrialView(Message):
-    """What came of a test event. `duration` is in seconds, `excerpt` the first 4 KiB of a failed answer."""
+    """What came of a test event. `duration` is in seconds, `excerpt` the first 4 KiB of the answer."""
 
     delivered: bool
     outcome: str

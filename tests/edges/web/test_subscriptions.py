@@ -1,5 +1,6 @@
 """Standing targets over HTTP: kept by operators, told of every job that matches."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -10,10 +11,12 @@ import pytest
 from aiohttp import ClientSession
 from structlog.testing import capture_logs
 
+from relay import app
 from relay.app import Relay
 from relay.core import signature
+from relay.settings import load
 from relay.simulators.trifacta import TrifactaSimulator
-from tests.running import RECIPE, running, settings, until
+from tests.running import RECIPE, loaded, running, settings, until
 from tests.stages.receiver import Heard, Receiver, Say, receiving
 
 FAILS: Mapping[str, Any] = {"wrangledDataset": {"id": 9001}}
@@ -429,3 +432,30 @@ async def test_subscriptions_live_on_after_a_restart(
         await receiver.until(lambda heard: len(heard) == 1)
 
     assert signed_by(receiver.heard[0])(one["secret"])
+
+
+async def test_a_secret_in_a_file_is_read_again(
+    tmp_path: Path, vendor: TrifactaSimulator, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a file with a secret is replaced, deliveries are soon signed by the new one; one that cannot be used changes
+    nothing."""
+    monkeypatch.setattr(app, "REREAD_EVERY", 0.05)
+    file, new = tmp_path / "secret", "whsec_bmV3IGFuZCBtYWRlIHVwIGFzIHdlbGw="
+    file.write_text("whsec_bWFkZSB1cCBmb3IgdGhpcyB0ZXN0")
+    ops = {"url": receiver.url, "secret": {"file": str(file)}}
+    read = loaded(tmp_path, settings(tmp_path, vendor, subscriptions={"ops": ops}))
+    async with Relay.opened(read, lambda: load(tmp_path / "relay.yaml", {})) as relay:
+        started = asyncio.Event()
+        task = asyncio.create_task(relay.run(started.set))
+        await started.wait()
+        async with ClientSession(relay.server.url) as http:
+            file.write_text("whsec_no base64")
+            await ended(http)
+            await receiver.until(lambda heard: len(heard) == 1)
+            file.write_text(new)
+            while not signed_by(receiver.heard[-1])(new):
+                await ended(http)
+        relay.stop()
+        await task
+
+    assert signed_by(receiver.heard[0])("whsec_bWFkZSB1cCBmb3IgdGhpcyB0ZXN0")
