@@ -27,6 +27,7 @@ from relay.core.flow import (
     NotLetIn,
     NotReached,
     Request,
+    TransportError,
 )
 from relay.core.job import ErrorCode, Job, JobError
 from relay.core.schedule import backoff
@@ -112,7 +113,8 @@ def rerun(connection: Connection, job: Job, callback: CallbackAddress | None) ->
     row = look.row or {}
     ref = reports.ref_of(row.get("jobId")) or reports.ref_of(job.spec.parameters.get("jobId"))
     if ref is None:
-        return unsent(job, unavailable("SQLFlow's answer names no job to run again"))
+        error = unavailable("SQLFlow's answer names no job to run again")
+        return NotSent(attempt=job.attempt, error=error)
     memo, secrets = reports.noted(row), secrets_of(connection, job)
 
     def taken(said: Said) -> Fact:
@@ -137,10 +139,8 @@ def sent(job: Job, asked: Request, memo: JsonValue, taken: Callable[[Said], Fact
     was asked before; `memo` is for whoever looks later whether it arrived."""
     try:
         fact = taken(reports.read((yield asked)))
-    except NotLetIn as error:
-        return Refused(error=JobError(code=ErrorCode.VENDOR_AUTH_FAILED, message=str(error), retryable=True))
     except NotReached as error:
-        return unsent(job, unavailable(str(error)))
+        return unsent(job, error)
     except NoAnswer as error:
         fact = Unanswered(attempt=job.attempt, error=unavailable(str(error)))
     return replace(fact, memo=memo) if isinstance(fact, Unanswered) else fact
@@ -150,15 +150,17 @@ def before(connection: Connection, job: Job) -> Flow[Look | Fact]:
     """The job as it is before its next run begins; why that cannot begin, if it cannot be seen."""
     try:
         look = yield from looked(connection, named(job))
-    except NoAnswer as error:
-        return unsent(job, unavailable(str(error)))
+    except TransportError as error:
+        return unsent(job, error)
     why = reports.read_about(look, job.attempt, secrets_of(connection, job))
-    return unsent(job, why.error) if isinstance(why, Unanswered) else why or look
+    return NotSent(attempt=job.attempt, error=why.error) if isinstance(why, Unanswered) else why or look
 
 
-def unsent(job: Job, error: JobError) -> Fact:
-    """The submit has not begun."""
-    return NotSent(attempt=job.attempt, error=error)
+def unsent(job: Job, error: TransportError) -> Fact:
+    """What a request that got nowhere means before anything had an effect."""
+    if isinstance(error, NotLetIn):
+        return Refused(error=JobError(code=ErrorCode.VENDOR_AUTH_FAILED, message=str(error), retryable=True))
+    return NotSent(attempt=job.attempt, error=unavailable(str(error)))
 
 
 def submit_request(connection: Connection, job: Job, files: Sequence[FilePart]) -> Request:

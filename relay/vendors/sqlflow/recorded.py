@@ -498,6 +498,20 @@ NEXTS = (
         NotSent(attempt=1, error=LOST),
     ),
     _ask(
+        "next run of a job, the list not reached",
+        RUN,
+        AGAIN,
+        [(LOOK, UNKNOWN), (LIST, NotReached("refused"))],
+        NotSent(attempt=1, error=away("refused")),
+    ),
+    _ask(
+        "next run whose user is let in no more",
+        RUN,
+        AGAIN,
+        [(LOOK, yes(DONE)), (NEXT, NotLetIn("no such user"))],
+        Refused(error=error(ErrorCode.VENDOR_AUTH_FAILED, "no such user", retryable=True)),
+    ),
+    _ask(
         "next run, its answer lost",
         RUN,
         AGAIN,
