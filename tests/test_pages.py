@@ -1,0 +1,79 @@
+"""What the pages for readers say is so."""
+
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from relay.core.room import Room
+from relay.core.vendor import OPERATIONS
+from relay.kit import Broken, cases_of
+from relay.vendors import VENDORS
+
+ROOT = Path(__file__).parents[1]
+GUIDE = (ROOT / "relay/vendors/README.md").read_text("utf-8")
+
+
+def matrix() -> dict[str, dict[str, str]]:
+    """The README's table of operations: what it says of each vendor."""
+    rows = [
+        line.strip("| \n").split("|")
+        for line in (ROOT / "README.md").read_text("utf-8").splitlines()
+        if line.startswith("|")
+    ]
+    (head,) = [row for row in rows if row[0].strip() == "operation"]
+    vendors = [cell.strip().partition("]")[0].lstrip("[") for cell in head[2:]]
+    found: dict[str, dict[str, str]] = {}
+    for row in rows:
+        names = re.findall(r"`(\w+)`", row[0])
+        if len(row) == len(head) and set(names) <= set(OPERATIONS):
+            found |= {name: dict(zip(vendors, (cell.strip() for cell in row[2:]), strict=True)) for name in names}
+    return found
+
+
+def test_the_readme_says_what_each_vendor_can_be_asked() -> None:
+    """Its table is the code's."""
+    told = matrix()
+    expected = {
+        name: {vendor: "yes" if name in VENDORS[vendor].operations else "–" for vendor in told["run"]}
+        for name in OPERATIONS
+    }
+
+    assert set(VENDORS) == set(told["run"])
+    assert expected == told
+
+
+def files() -> Iterator[tuple[str, str]]:
+    """The files of the guide's vendor, each under its name."""
+    for name, text in re.findall(r"^\*\*(\S+?\.py)\*\*.*?```python\n(.*?)```", GUIDE, re.DOTALL | re.MULTILINE):
+        yield name.replace("\\", ""), text
+
+
+@pytest.fixture
+def guided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
+    """The room that the guide writes."""
+    folder = tmp_path / "my_vendor"
+    folder.mkdir()
+    for name, text in files():
+        (folder / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("my_vendor.recorded").ROOM
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_vendor"]:
+        del sys.modules[name]
+
+
+def test_the_guide_writes_a_vendor_that_keeps_every_promise(guided: Room) -> None:
+    """Its files, put together as they stand."""
+    names = [name for name, _ in files()]
+    broken = []
+    for promise, case in cases_of(guided):
+        try:
+            case.check()
+        except Broken as why:
+            broken.append(f"{promise.__name__}, {case.name}: {why}")
+
+    assert ["__init__.py", "flows.py", "recorded.py", "reports.py", "wire.py"] == sorted(names)
+    assert [] == broken
