@@ -452,3 +452,104 @@ async def test_a_lost_webhook_never_comes(
     await called(server)
 
     assert [b"witness"] == [body for _, __, body in receiver.requests]
+
+
+# --- flows, deployments, publications, tokens ---
+
+
+async def post(client: aiohttp.ClientSession, path: str, body: Any = None, **rest: Any) -> tuple[int, Any]:
+    """The status and JSON of an answer; None for an empty one."""
+    async with client.post(path, json=body, **rest) as said:
+        text = await said.text()
+        return said.status, json.loads(text) if text else None
+
+
+async def publish(client: aiohttp.ClientSession, group: int, version: str = "v4", **body: Any) -> tuple[int, Any]:
+    """The status and JSON of a publication's answer."""
+    async with client.put(f"/{version}/jobGroups/{group}/publish", json=body) as said:
+        return said.status, await said.json()
+
+
+async def test_a_flow_runs_its_recipes_under_one_flow_run(client: aiohttp.ClientSession) -> None:
+    """Its job groups are listed by it, tell it, and it tells its flow."""
+    status, made = await post(client, "/v4/flows/12/run", {"wrangledDatasetIds": [5, 7]})
+    _, run_now = await get(client, f"/v4/flowRuns/{made['flowRunId']}")
+    _, groups = await get(client, f"/v4/flowRuns/{made['flowRunId']}/jobGroups")
+
+    assert (201, {"id": 12}) == (status, run_now["flow"])
+    assert [each["id"] for each in made["data"]] == [each["id"] for each in groups["data"]]
+    assert [(5, "Created"), (7, "Complete")] == [(e["wrangledDataset"]["id"], e["status"]) for e in groups["data"]]
+    assert [{"id": made["flowRunId"]}] * 2 == [each["flowRun"] for each in groups["data"]]
+
+
+async def test_a_flow_runs_once_for_a_key(server: TrifactaSimulator, client: aiohttp.ClientSession) -> None:
+    """The repeat is a 304 without a body; a flow that is not there is told so."""
+    keyed = {"headers": {"x-execution-id": "a"}}
+    first, second = [await post(client, "/v4/flows/12/run", {}, **keyed) for _ in range(2)]
+    gone, _ = await post(client, "/v4/flows/9404/run", {})
+
+    assert (201, (304, None), 404) == (first[0], second, gone)
+    assert server.ledger.made_by_key() == {"a": 1}
+
+
+async def test_a_deployment_answers_its_job_groups_alone(client: aiohttp.ClientSession) -> None:
+    """As the documents show it."""
+    status, made = await post(client, "/v4/deployments/900/run")
+    words = [(await get(client, f"/v4/jobGroups/{each['id']}/status"))[1] for each in made["data"]]
+
+    assert (201, ["Failed", "Canceled"]) == (status, words)
+    assert {"reason", "sessionId", "id"} == set(made["data"][0])
+
+
+@pytest.mark.parametrize(("version", "names"), [("v3", True), ("v4", False)])
+async def test_a_publication_is_a_sub_job(client: aiohttp.ClientSession, version: str, names: bool) -> None:
+    """Only v3 names it; its own status is a bare text."""
+    _, made = await run(client, 7)
+    status, told = await publish(client, made["id"], version, table="t")
+    _, jobs = await get(client, f"/v4/jobGroups/{made['id']}/jobs")
+    job = jobs["data"][-1]
+
+    assert (200, names, "publish") == (status, told.get("jobIds") == [job["id"]], job["jobType"])
+    assert (200, "Complete") == await get(client, f"/v4/jobs/{job['id']}/status")
+    assert 404 == (await get(client, "/v4/jobs/1/status"))[0]
+
+
+async def test_a_publication_that_cannot_be_is_refused(client: aiohttp.ClientSession) -> None:
+    """Without a table, without its job, or without a body that can be read."""
+    _, made = await run(client, 7)
+    async with client.put(f"/v4/jobGroups/{made['id']}/publish", data=b"{") as unreadable:
+        statuses = [(await publish(client, made["id"]))[0], (await publish(client, 1, table="t"))[0], unreadable.status]
+
+    assert [400, 404, 400] == statuses
+
+
+async def test_a_refresh_token_serves_once() -> None:
+    """It gives out an access token, which lets in for its time, and the next refresh token."""
+    async with TrifactaSimulator(refresh_token="first") as server, aiohttp.ClientSession(server.url) as client:
+
+        async def trade(token: str, **changes: str) -> tuple[int, Any]:
+            form = {"grant_type": "refresh_token", "refresh_token": token, "client_id": "me", **changes}
+            async with client.post("/oauth/token", data=form) as said:
+                return said.status, await said.json()
+
+        (good, pair), (used, why), (odd, _) = [
+            await trade("first"),
+            await trade("first"),
+            await trade("first", grant_type="password"),
+        ]
+        (again, _), lets_in = await trade(pair["refresh_token"]), {"Authorization": f"Bearer {pair['access_token']}"}
+        statuses = [(await client.get("/v4/jobLibrary", headers=headers)).status for headers in (lets_in, AUTH)]
+        server.forget_access_tokens()
+        statuses.append((await client.get("/v4/jobLibrary", headers=lets_in)).status)
+
+    assert ([200, 400, 400, 200], "invalid_grant") == ([good, used, odd, again], why["error"])
+    assert [200, 401, 401] == statuses
+
+
+async def test_one_request_too_many_hears_of_the_quota(client: aiohttp.ClientSession) -> None:
+    """The headers tell when it begins anew, in milliseconds of a clock that the answer tells too."""
+    async with client.post("/v4/jobGroups", json={"wrangledDataset": {"id": 9010}}) as said:
+        named = {name: said.headers.get(f"x-rate-limit-user-{name}") for name in ("limit", "remaining")}
+
+        assert (429, {"limit": "30", "remaining": "0"}) == (said.status, named)
+        assert {"date", "x-rate-limit-user-reset"} <= {name.lower() for name in said.headers}

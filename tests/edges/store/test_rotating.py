@@ -9,7 +9,7 @@ import pytest
 
 from relay.core.flow import Flow, NotLetIn, NotReached, Request, Response
 from relay.core.vendor import Connection
-from relay.edges.http import VendorDriver, VendorLink
+from relay.edges.http import VendorDriver, VendorLink, kept
 from relay.edges.store import ScriptedStore
 from relay.ports import Borrowed, StoreUnavailable
 from relay.simulators.faults import Fault
@@ -193,6 +193,17 @@ async def test_who_was_silent_too_long_uses_nothing(relays: Relays) -> None:
 
     assert other is not None
     assert relays.vendor.ledger.requests["library"] == 0
+
+
+async def test_a_trade_ends_before_its_time_has_passed(relays: Relays, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token service that does not answer is left alone while the token is still lent to nobody else."""
+    monkeypatch.setattr(kept, "RENEWAL", 0.2)
+    relays.vendor.faults.add(Fault(on="token", harm="slow", seconds=60.0))
+    with pytest.raises(NotReached, match="took longer than"):
+        await asked(relays.driver())
+
+    assert kept.RENEWAL < kept.HOLD
+    assert await relays.stores[-1].borrow(NAME, "another", 30.0) is not None
 
 
 async def test_who_waits_for_another_relay_waits_only_so_long(relays: Relays) -> None:
