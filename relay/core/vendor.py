@@ -58,6 +58,10 @@ class Parameters(BaseModel):
         """Every URL that relay is to fetch, after its path in the parameters (`sqlfiles[0].url`)."""
         return ()
 
+    def objections(self, options: "Options") -> Iterable[tuple[str, str]]:  # noqa: ARG002 - for who overrides it
+        """Why these parameters will not do with these settings of a connection, each after its path."""
+        return ()
+
 
 class VendorObject(BaseModel):
     """An object in the vendor's own spelling; fields that are not documented pass as they are."""

@@ -163,7 +163,7 @@ class Accept:
         operation = self._operation(request, address)
         again = address.target if request.operation == "rerun" else None
         complaints = [
-            *self._bad_parameters(request if again is None else again.spec, operation),
+            *self._bad_parameters(request if again is None else again.spec, operation, address.account),
             *self._bad_urls(request),
             *self._bad_completion(request, operation),
             *self._bad_reply(asked),
@@ -322,16 +322,19 @@ class Accept:
             raise refuse(ErrorCode.UNSUPPORTED_OPERATION, "operation", message)
         return vendor.operations[name]
 
-    def _bad_parameters(self, asked: JobRequest | JobSpec, operation: Operation | None) -> Sequence[Complaint]:
-        if operation is None:
+    def _bad_parameters(
+        self, asked: JobRequest | JobSpec, operation: Operation | None, account: Account | None
+    ) -> Sequence[Complaint]:
+        if operation is None or account is None:
             return []
         model = operation.parameters
         try:
             checked = model.model_validate(asked.parameters)
         except ValidationError as error:
             return complaints_of(error, model, "parameters")
-        urls = ((path, self._check_url(url)) for path, url in checked.urls())
-        return [Complaint(path=f"parameters.{path}", message=why) for path, why in urls if why]
+        found = [*checked.objections(account.connection.options)]
+        found += [(path, why) for path, url in checked.urls() if (why := self._check_url(url))]
+        return [Complaint(path=f"parameters.{path}", message=why) for path, why in found]
 
     def _bad_urls(self, request: JobRequest) -> Sequence[Complaint]:
         checked = ((number, self._check_url(hook.url)) for number, hook in enumerate(request.webhooks))

@@ -1,7 +1,7 @@
 """From a request to a job, or to a refusal that says what is wrong and where."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,9 @@ import pytest
 
 from relay.core.egress import EgressPolicy
 from relay.core.job import ErrorCode, Job, State
+from relay.core.vendor import Options
 from relay.ports import Accepted, Asked, Repeat
+from relay.vendors.trifacta.wire import RunRecipe
 from tests.stages.bench import REPLIES, RUN, Bench, altered
 from tests.stages.conftest import Furnish
 
@@ -428,6 +430,21 @@ async def test_a_job_without_its_connection_can_be_canceled(furnish: Furnish) ->
         assert State.CANCELED is (await bench.now(job)).state
         assert State.SUCCEEDED is (await bench.now(cancel)).state
         assert ErrorCode.UNKNOWN_CONNECTION is rerun.code
+
+
+async def test_parameters_have_to_do_with_the_connection(furnish: Furnish) -> None:
+    """What a vendor's model finds missing in both is told by its path, before anything is stored."""
+
+    class Picky(RunRecipe):
+        def objections(self, options: Options) -> Iterable[tuple[str, str]]:
+            yield "wrangledDataset.id", f"not with {type(options).__name__}"
+
+    async with furnish(vendor=altered(parameters=Picky)) as bench:
+        refusal = await bench.refusal(RUN)
+
+        (complaint,) = refusal.complaints
+        assert ErrorCode.INVALID_REQUEST is refusal.code
+        assert ("parameters.wrangledDataset.id", "not with TrifactaOptions") == (complaint.path, complaint.message)
 
 
 # --- tokens ---

@@ -9,7 +9,7 @@ The vendor's names are snake_case; parameters have them in camelCase.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -61,12 +61,25 @@ class OfType(Parameters):
     environment: Word | None = None
     """`DEV`, `STAGING`, `PREPROD` or `PROD`. Default: the connection's."""
 
+    def needed(self) -> Iterable[str]:
+        """What the request or the connection has to say."""
+        return ("account",)
+
+    def objections(self, options: Options) -> Iterable[tuple[str, str]]:
+        """Somebody has to say for whom it is."""
+        for name in self.needed():
+            if getattr(self, name) is None and getattr(options, name) is None:
+                yield name, "name it here, or the operator sets it on the connection, which has none"
+
 
 class OfConfiguration(OfType):
     """Parameters of `enable`, `disable`, `archive`: a data operation, as Tailer calls what was deployed."""
 
     configuration_id: ConfigurationId
     """That of a table-to-table ends in `_` and the environment, which relay appends where it is missing."""
+
+    def needed(self) -> Iterable[str]:
+        return ("account", "environment")
 
 
 class Launch(OfConfiguration):
@@ -129,6 +142,9 @@ class History(ListRunning):
     """Only runs of this job; goes with `configurationId`."""
     status: Word | None = None
     """Only runs that stand so: `SUCCESS`, `FAILED`, …"""
+
+    def needed(self) -> Iterable[str]:
+        return ("account",) if self.configuration_id is None else ("account", "environment")
 
     @model_validator(mode="after")
     def _of_a_configuration(self) -> "History":

@@ -330,3 +330,25 @@ def test_the_greeting_reads_one_run_of_the_account() -> None:
 def test_without_an_account_there_is_no_greeting() -> None:
     """Every question needs one."""
     assert greeting(ROOM.connection(account=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("operation", "parameters", "missing"),
+    [
+        ("run", {"configurationType": "table-to-table", "configurationId": "x"}, ["account", "environment"]),
+        ("run", {"configurationType": "table-to-table", "configurationId": "x", "account": "1"}, ["environment"]),
+        ("listRunning", {"configurationType": "table-to-table"}, ["account"]),
+        ("history", {"configurationType": "table-to-table"}, ["account"]),
+        ("history", {"configurationType": "t", "configurationId": "x", "account": "1"}, ["environment"]),
+        ("reset", {"configurationId": "x", "account": "1", "environment": "DEV"}, []),
+    ],
+)
+def test_what_neither_request_nor_connection_says_is_told_at_acceptance(
+    operation: str, parameters: dict[str, Any], missing: list[str]
+) -> None:
+    """By its name, before anything is stored; with the connection's own nothing is missing."""
+    checked = VENDOR.operations[operation].parameters.model_validate(parameters)
+    bare, full = ROOM.connection(account=None, environment=None).options, ROOM.connection().options
+
+    assert missing == [path for path, _ in checked.objections(bare)]
+    assert [] == [*checked.objections(full)]
