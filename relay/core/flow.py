@@ -5,6 +5,7 @@
     │   ├── NotLetIn     the credentials are refused where they are given out
     │   └── NotFetched   a file that the job names cannot be had
     └── NoAnswer       the request may have arrived: the answer was lost, late, broken or too large
+        └── TooLarge     it is larger than is read
 
 The driver raises these *into* a flow at its ``yield``; a flow that does not care lets them pass, and the stage
 turns them into a fact. The split says what the caller may safely do next.
@@ -48,6 +49,10 @@ class NotFetched(NotReached):
 
 class NoAnswer(TransportError):
     """The request may have been taken: timeout, reset, broken or oversized answer."""
+
+
+class TooLarge(NoAnswer):
+    """The answer is larger than is read. Asking again would bring the same."""
 
 
 class Unreadable(ValueError):

@@ -11,7 +11,7 @@ from relay import failpoints
 from relay.core import facts
 from relay.core.answers import unavailable
 from relay.core.facts import Answered, Fact
-from relay.core.flow import Flow, NoAnswer, NotLetIn, NotReached, TransportError
+from relay.core.flow import Flow, NoAnswer, NotLetIn, NotReached, TooLarge, TransportError
 from relay.core.job import ErrorCode, Job, JobError, State, VendorCancel
 from relay.core.lifecycle import Cancel, Find, Learn, Poll, Rest, Submit, next_act
 from relay.core.schedule import hinted
@@ -114,9 +114,9 @@ class Work:
             async with asyncio.timeout(self._act_timeout):
                 fact = await self._vendors.run(account.connection.name, self._flow(job, act, account, operation))
         except TimeoutError:
-            fact = _unheard(job, act, NoAnswer(f"the conversation took longer than {self._act_timeout:g} s"))
+            fact = _unheard(job, act, operation, NoAnswer(f"the conversation took longer than {self._act_timeout:g} s"))
         except TransportError as error:
-            fact = _unheard(job, act, error)
+            fact = _unheard(job, act, operation, error)
         except FlowFailed as error:
             log.warning("vendor.flow_failed", **log_context(job), act=name, error=str(error))
             fact = _broken(job, act, error)
@@ -242,7 +242,7 @@ def _told(fact: Fact) -> facts.CancelTold:
     )
 
 
-def _unheard(job: Job, act: Asking, error: TransportError) -> Fact:
+def _unheard(job: Job, act: Asking, operation: Operation, error: TransportError) -> Fact:
     """What a lost conversation means: for a submit it matters whether anything may have arrived."""
     problem = unavailable(str(error))
     if isinstance(error, NotLetIn):
@@ -251,6 +251,9 @@ def _unheard(job: Job, act: Asking, error: TransportError) -> Fact:
         return facts.PollFailed(error=problem)
     if isinstance(error, NotLetIn):
         return facts.Refused(error=problem)
+    if isinstance(error, TooLarge) and operation.repeatable:
+        # Another try would bring the same: nobody has to wait for the deadline to be told.
+        return facts.Refused(error=JobError(code=ErrorCode.VENDOR_UNAVAILABLE, message=str(error)))
     if isinstance(error, NotReached):
         return facts.NotSent(attempt=job.attempt, error=problem)
     return facts.Unanswered(attempt=job.attempt, error=problem)

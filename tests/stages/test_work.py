@@ -508,6 +508,18 @@ async def test_a_running_job_waits_for_an_operation_that_is_gone(bench: Bench, v
     assert State.SUCCEEDED is (await bench.now(job)).state
 
 
+async def test_an_answer_that_is_too_large_ends_a_question(bench: Bench, vendor: TrifactaSimulator) -> None:
+    """Another try would bring the same: who asked is told at once, not at the deadline."""
+    vendor.faults.add(Fault(on="poll", harm="endless", times=None))
+    job = await bench.job({"connection": "tri", "operation": "status", "parameters": {"jobGroup": 7}})
+    await bench.turn()
+
+    now = await bench.now(job)
+    assert (State.FAILED, 1) == (now.state, vendor.ledger.requests["poll"])
+    assert now.error is not None
+    assert "its answer is larger than" in now.error.message
+
+
 # --- how a connection fares ---
 
 

@@ -30,6 +30,7 @@ from relay.core.flow import (
     NotReached,
     Request,
     Response,
+    TooLarge,
     TransportError,
     clean,
 )
@@ -335,7 +336,7 @@ class _Line:
             )
         failpoints.hit("vendor.after_response")
         if not whole:
-            raise NoAnswer(f"{place(url)}: its answer is larger than {cap} bytes")
+            raise TooLarge(f"{place(url)}: its answer is larger than {cap} bytes")
         return Response(status=status, headers=_headers(response), body=content)
 
     def _failure(self, error: Exception, url: URL, connected: bool) -> TransportError:
