@@ -1,6 +1,7 @@
 """Conversations with a declared vendor: what its plan says is asked, and its answers are read as its plan says."""
 
 import base64
+import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
@@ -70,9 +71,12 @@ def scope_of(
 def secrets_of(plan: Plan, connection: Connection, job: Job, callback: CallbackAddress | None = None) -> list[str]:
     """Every secret that goes out, so that none comes back in the vendor's words."""
     texts = cast(DeclaredOptions, connection.options).texts()
-    pair = [coded for coded in (_basic(plan.login, connection),) if coded]
+    shown: list[str] = []
+    with contextlib.suppress(NoValue):  # what cannot be made was sent to nobody
+        spoken = _spoken(plan.login, Scope({"connection": own(connection)}))
+        shown = [each.rpartition(" ")[2] for each in (*spoken.headers.values(), *spoken.query.values())]
     given = secrets_in(dict(job.spec.parameters), plan.parameters.declared)
-    return [*texts.values(), *pair, *given, *((callback.secret, callback.url) if callback else ())]
+    return [*texts.values(), *shown, *given, *((callback.secret, callback.url) if callback else ())]
 
 
 # --- credentials ---------------------------------------------------------------------------------------------------
@@ -85,31 +89,25 @@ def authenticate(plan: VendorPlan, connection: Connection) -> Flow[Credentials]:
     try:
         if login.type == "oauth2ClientCredentials":
             return (yield from _token(login, scope))
-        return _spoken(login, connection, scope)
+        return _spoken(login, scope)
     except NoValue as error:
         raise NotLetIn(f"auth: {error}") from None
 
 
-def _spoken(login: Entry, connection: Connection, scope: Scope) -> Credentials:
+def _spoken(login: Entry, scope: Scope) -> Credentials:
     if login.type == "bearer":
         return Credentials(headers={"Authorization": f"Bearer {login.template('token').line(scope)}"})
     if login.type == "basic":
-        return Credentials(headers={"Authorization": f"Basic {_basic(login, connection)}"})
+        return Credentials(headers={"Authorization": f"Basic {_pair(login, scope)}"})
     if login.type == "apiKey":
         named = {login.name: login.template("value").line(scope)}
         return Credentials(query=named) if login.place == "query" else Credentials(headers=named)
     return Credentials()
 
 
-def _basic(login: Entry, connection: Connection) -> str | None:
-    """User and password as HTTP has them; None for another type."""
-    if login.type != "basic":
-        return None
-    scope = Scope({"connection": own(connection)})
-    try:
-        pair = f"{login.template('username').line(scope)}:{login.template('password').line(scope)}"
-    except NoValue:
-        return None
+def _pair(login: Entry, scope: Scope) -> str:
+    """User and password as HTTP has them."""
+    pair = f"{login.template('username').line(scope)}:{login.template('password').line(scope)}"
     return base64.b64encode(pair.encode()).decode()
 
 

@@ -1,9 +1,9 @@
 """What a declared request becomes, given what its templates are asked about."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
 
 from relay.core.flow import JsonValue, Request
@@ -16,6 +16,7 @@ LONGEST_HEADER = 8 * 1024
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _UP = frozenset({".", ".."})
 
+T = TypeVar("T")
 Json: TypeAlias = Any
 """JSON with a Template for each string."""
 
@@ -76,15 +77,13 @@ def bad_path(template: Template) -> str | None:
 def _path(template: Template, scope: Scope, where: str) -> str:
     """The path; each value in it stays within its segment."""
     path = "".join(part if isinstance(part, str) else _segment(part, scope, where) for part in template.parts)
-    if not _UP.isdisjoint(map(unquote, path.split("/"))):
-        raise NoValue(f"{where}: it would hold the segment . or ..")
     if len(path) > LONGEST_URL:
         raise NoValue(f"{where}: it would have more than {LONGEST_URL} characters")
     return path
 
 
 def _segment(expression: Expression, scope: Scope, where: str) -> str:
-    value = _value(expression, scope, where)
+    value = _at(where, scope.value, expression)
     text = text_of(value)
     shown = f"{where}: ${{{expression.text}}}"
     if text is None or not text:
@@ -116,27 +115,22 @@ def _headers(templates: Mapping[str, Template], scope: Scope, where: str) -> dic
 def _filled(templates: Mapping[str, Template], scope: Scope, where: str) -> Iterator[tuple[str, str]]:
     """Each as text, without those that are one expression and null."""
     for name, template in templates.items():
-        try:
-            text = text_of(template.filled(scope))
-        except NoValue as error:
-            raise NoValue(f"{where}.{name}: {error}") from None
+        text = text_of(_at(f"{where}.{name}", template.filled, scope))
         if text is not None:
             yield name, text
 
 
-def _value(expression: Expression, scope: Scope, where: str) -> JsonValue:
+def _at(where: str, make: Callable[[T], JsonValue], of: T) -> JsonValue:
+    """What is made; where that cannot be, the place is told."""
     try:
-        return scope.value(expression)
+        return make(of)
     except NoValue as error:
         raise NoValue(f"{where}: {error}") from None
 
 
 def _json(json: Json, scope: Scope, where: str) -> JsonValue:
     if isinstance(json, Template):
-        try:
-            return json.filled(scope)
-        except NoValue as error:
-            raise NoValue(f"{where}: {error}") from None
+        return _at(where, json.filled, scope)
     if isinstance(json, dict):
         inside = {name: (each, _json(each, scope, f"{where}.{name}")) for name, each in json.items()}
         return {name: value for name, (each, value) in inside.items() if value is not None or each is None}

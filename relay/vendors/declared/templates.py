@@ -164,9 +164,7 @@ class Scope:
                 self._room -= _size(value, self._room)
         except _TooMuch as error:
             raise NoValue(f"{expression.text!r} {error}") from None
-        except RecursionError:
-            raise NoValue(f"{expression.text!r} makes something that is nested too deeply") from None
-        except (JMESPathError, ArithmeticError, TypeError, ValueError):
+        except (JMESPathError, ArithmeticError, TypeError, ValueError, RecursionError):
             raise NoValue(f"{expression.text!r} does not fit what it is asked about") from None
         return value
 

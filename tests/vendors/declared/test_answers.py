@@ -112,7 +112,8 @@ def test_an_answer_without_an_id_leaves_the_submit_unanswered(id: Any) -> None:
 
 def test_the_submits_answer_is_kept_where_later_requests_look_at_it() -> None:
     """Up to a bound, and not otherwise."""
-    keeping = vendor(run=tracked(cancel={"request": {"method": "POST", "path": "/x/${submit.stop}"}}))
+    stop = {"method": "POST", "path": "/x", "json": {"all": [{"of": "${submit.stop}"}, 1]}}
+    keeping = vendor(run=tracked(cancel={"request": stop}))
     body = {"id": 7, "stop": "s-1"}
     kept = submit(keeping, answer(body))
     dropped = submit(keeping, answer({**body, "more": "x" * 70_000}))
@@ -243,6 +244,15 @@ def test_an_answer_without_a_state_tells_nothing(state: Any) -> None:
 
     assert isinstance(fact, facts.PollFailed)
     assert "v's answer has no state at `state`" == fact.error.message
+
+
+def test_an_expression_that_does_not_fit_the_answer_finds_nothing() -> None:
+    """As if there were nothing: it ends no job, and loses no result."""
+    sums = vendor(run=tracked(status={**STATUS, "state": "abs(state)", "value": "abs(state)"}))
+    value = vendor(run=tracked(status={**STATUS, "value": "abs(state)"}))
+
+    assert isinstance(poll(sums, answer({"state": "DONE"})), facts.PollFailed)
+    assert facts.Succeeded(result={"state": "DONE"}, status="DONE") == poll(value, answer({"state": "DONE"}))
 
 
 def test_progress_is_told_while_it_is_small() -> None:

@@ -1,5 +1,6 @@
 """Parameters by JSON Schema: what is taken, what is complained of, and what is marked as secret."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from relay.messages import complaints_of
-from relay.vendors.declared.parameters import MOST, BadSchema, DeclaredParameters, parameters_of, secrets_in
+from relay.vendors.declared.parameters import DIALECT, MOST, BadSchema, DeclaredParameters, parameters_of, secrets_in
 
 REPORT: Mapping[str, Any] = {
     "type": "object",
@@ -26,6 +27,8 @@ REPORT: Mapping[str, Any] = {
         "filter": {"type": "object", "properties": {"and": {"type": "array", "items": {"$ref": "#/$defs/filter"}}}}
     },
 }
+
+NESTED: Mapping[str, Any] = json.loads('{"not":' * 900 + "{}" + "}" * 900)
 
 
 def complaints(model: type[DeclaredParameters], value: Any) -> dict[str, str]:
@@ -47,6 +50,7 @@ def complaints(model: type[DeclaredParameters], value: Any) -> dict[str, str]:
         ({"report": ""}, {"parameters.report": "must have at least 1 characters"}),
         ({"report": "abcdefghij"}, {"parameters.report": "must have at most 9 characters"}),
         ({"report": "SALES"}, {"parameters.report": "must match '^[a-z]*$'"}),
+        ({"report": "ABCDEFGHIJ"}, {"parameters.report": "must have at most 9 characters"}),
         ({"report": "a", "rows": 0}, {"parameters.rows": "must be at least 1"}),
         ({"report": "a", "rows": 10}, {"parameters.rows": "must be less than 10"}),
         ({"report": "a", "rows": True}, {"parameters.rows": "must be of the type 'integer'"}),
@@ -106,6 +110,7 @@ def test_a_schema_that_leads_to_itself_ends() -> None:
     ("schema", "given", "refused"),
     [
         (None, {"a": 1}, True),
+        ({"$schema": DIALECT, "properties": {"a": {"uniqueItems": False, "enum": [[1, 1]]}}}, {"a": [1, 1]}, False),
         ({}, {"a": 1}, True),
         ({"properties": {"a": {}}}, {"a": 1}, False),
         ({"additionalProperties": True}, {"a": 1}, False),
@@ -130,6 +135,8 @@ def test_the_schema_is_shown_as_declared() -> None:
     ("schema", "path", "why"),
     [
         ({"type": "array"}, ("type",), "parameters are an object"),
+        ({"patternProperties": {"(": {}}}, ("patternProperties",), "is no regular expression"),
+        (NESTED, (), "is nested too deeply"),
         ({"properties": {"a": {"type": "strnig"}}}, ("properties", "a", "type"), "is no JSON Schema: 'strnig'"),
         ({"properties": {"a": {"pattern": "("}}}, ("properties", "a", "pattern"), "is no regular expression"),
         ({"required": "a"}, ("required",), "is no JSON Schema"),

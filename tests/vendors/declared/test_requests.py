@@ -93,12 +93,29 @@ def test_a_missing_parameter_is_no_empty_segment() -> None:
     assert isinstance(made, facts.Refused)
 
 
-def test_dots_that_meet_are_no_way_up() -> None:
+def test_a_dot_is_no_way_up_behind_another() -> None:
     """A dot that is written and one that is put in do not make two."""
     made = submitted(PARTLY, {"x": "."})
 
     assert isinstance(made, facts.Refused)
-    assert "it would hold the segment . or .." in made.error.message or "is . or .." in made.error.message
+    assert "is . or .." in made.error.message
+
+
+@pytest.mark.parametrize(
+    ("request_", "place"),
+    [
+        ({"path": "/${abs(parameters.x)}"}, "path"),
+        ({"path": "/", "query": {"q": "${abs(parameters.x)}"}}, "query.q"),
+        ({"path": "/", "headers": {"X-H": "${abs(parameters.x)}"}}, "headers.X-H"),
+        ({"path": "/", "method": "POST", "form": {"f": "a${abs(parameters.x)}"}}, "form.f"),
+        ({"path": "/", "method": "POST", "json": {"a": ["b", {"c": "${abs(parameters.x)}"}]}}, "json.a[1].c"),
+    ],
+)
+def test_an_expression_that_does_not_fit_is_told_with_its_place(request_: Any, place: str) -> None:
+    """Before anything is sent, and without the value."""
+    expected = f"operations.run.submit.request.{place}: 'abs(parameters.x)' does not fit what it is asked about"
+
+    assert expected in why_not(request_, {"x": "hunter22"})
 
 
 @given(st.text(max_size=200))

@@ -168,6 +168,17 @@ async def test_what_is_hostile_arrives_as_one_segment(acme: Line) -> None:
     assert names == [submit.subject for submit in acme.server.ledger.submits]
 
 
+async def test_a_history_is_as_long_as_asked(acme: Line) -> None:
+    """Its parameters go into the query, and are left out where they are not given."""
+    for _ in range(3):
+        await acme.running()
+    history = acme.vendor.operations["history"]
+    asked = [job(given, state=State.SUBMITTING) for given in ({"limit": 2}, {})]
+    told = [await acme.driver.run("c", history.submit(acme.connection, each, None)) for each in asked]
+
+    assert [2, 3] == [len(fact.result) for fact in told if isinstance(fact, facts.Answered)]
+
+
 # --- credentials ---
 
 WAYS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]] = {
@@ -260,6 +271,16 @@ async def test_a_token_that_is_refused_is_fetched_anew_once() -> None:
 
     assert isinstance(fact, facts.Submitted)
     assert 2 == there.server.ledger.requests["token"]
+
+
+async def test_basic_credentials_that_cannot_be_made_let_nobody_in() -> None:
+    """Nor are half of them sent."""
+    auth = {"type": "basic", "username": "relay", "password": "${abs(connection.password)}"}
+    async with line(AcmeSimulator(), auth, password="hunter22") as there:
+        with pytest.raises(NotLetIn):
+            await there.submit(a_job())
+
+    assert {} == dict(there.server.ledger.requests)
 
 
 @pytest.mark.parametrize("harm", ["down", "busy", "html", "garbage", "missing"])
