@@ -4,6 +4,7 @@ Times that a store keeps are Unix seconds by its own clock; what goes in are del
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
@@ -96,6 +97,35 @@ class Event:
     connection: str | None
     operation: str | None
     body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowedEvent:
+    """An event for those who follow all of them, and where it stands among them: positions only grow."""
+
+    position: int
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventMark:
+    """How far events can be followed: none will yet come to stand at `settled` or before. `newest` is the last that was
+    seen; it is not settled while the `writers` of the moment when `awaited` was the newest are at it."""
+
+    settled: int = 0
+    newest: int = 0
+    awaited: int = 0
+    writers: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventPage:
+    """Events that follow each other; the next page begins after `position`. `dropped` is the last position that
+    retention has dropped, 0 if none: of what came before it something may be missing."""
+
+    items: tuple[FollowedEvent, ...]
+    position: int
+    dropped: int
 
 
 DeliveryKind: TypeAlias = Literal["exchange", "reply", "url", "subscription"]
@@ -659,6 +689,15 @@ class Store(Protocol):
     async def count_jobs(self, which: JobFilter) -> int: ...
     async def history(self, job_id: str) -> Sequence[Note]: ...
     async def event(self, event_id: str) -> Event | None: ...
+    async def mark_events(self, before: EventMark) -> EventMark:
+        """How far events can be followed now, by what the call before has told. One call at a time."""
+
+    async def events_after(self, position: int, upto: int) -> EventPage:
+        """The events that follow a position, up to a settled one: as many as one may hold in memory."""
+
+    def hearing(self, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """For as long as this lasts, `wake` is called when this process has committed an event."""
+
     async def deliveries(self, which: DeliveryFilter, limit: int, cursor: str | None) -> Page: ...
     async def delivery(self, delivery_id: str) -> Delivery | None: ...
     async def attempts(self, delivery_id: str) -> Sequence[Attempt]: ...

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from relay.core.job import State
-from relay.edges.store import kept, pauses, rows, strays, subscriptions
+from relay.edges.store import events, kept, pauses, rows, strays, subscriptions
 from relay.edges.store.claims import claim, lane_rows
 from relay.edges.store.lanes import HEALTHY, Lane
 from relay.edges.store.rows import array, dumps
@@ -434,10 +434,11 @@ def _sweep(sweep: Sweep, now: float) -> Script[int]:
     if sweep.events:
         refusals = yield Run("droppable_refusals", {"keys": dumps(sweep.events)})
     keys = dumps([key for (key,) in jobs])
-    events = yield Run("events_of_jobs", {"keys": keys})
-    dropped = dumps([*(key for _, _, key, _ in events), *(key for (key,) in refusals)])
+    told = yield Run("events_of_jobs", {"keys": keys})
+    dropped = [*(key for _, _, key, _ in told), *(key for (key,) in refusals)]
     for query in _DROPS_OF_EVENTS:
-        yield Run(query, {"keys": dropped})
+        yield Run(query, {"keys": dumps(dropped)})
+    yield from events.note_dropped(dropped)
     for query in _DROPS_OF_JOBS:
         yield Run(query, {"keys": keys})
     given_up = yield Run("give_up_deliveries", {"now": now, "batch": sweep.batch})

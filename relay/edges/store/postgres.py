@@ -75,7 +75,12 @@ class PostgresStore(ScriptedStore):
         self._clock = clock
         self._patience = patience
         self._queries = Queries(
-            "postgres.sql", "subscriptions.postgres.sql", "kept.sql", "pauses.sql", "strays.postgres.sql"
+            "postgres.sql",
+            "subscriptions.postgres.sql",
+            "kept.sql",
+            "pauses.sql",
+            "strays.postgres.sql",
+            "events.postgres.sql",
         )
         self._writer = Writer(self._transact, observe)
         self._id = secrets.token_hex(8)

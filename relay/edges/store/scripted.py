@@ -1,12 +1,13 @@
 """The Store port by scripts, the same for every engine: an engine says how a change is written and a question read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar, overload
 
 from relay.core.flow import JsonValue
 from relay.core.job import Job
-from relay.edges.store import kept, subscriptions
+from relay.edges.store import events, kept, subscriptions
 from relay.edges.store.changes import Changes, Sweep
 from relay.edges.store.reads import Reads
 from relay.edges.store.script import Outcome, Script, Write
@@ -28,6 +29,8 @@ from relay.ports import (
     DeliveryFilter,
     DeliveryMoved,
     Event,
+    EventMark,
+    EventPage,
     JobFilter,
     JobMoved,
     LaneNow,
@@ -69,6 +72,7 @@ class ScriptedStore(ABC):
     def __init__(self, vault: Vault) -> None:
         self._changes = Changes(vault)
         self._reads = Reads(vault)
+        self._hearers: list[Callable[[], None]] = []
 
     @abstractmethod
     async def _write(self, write: Write) -> Outcome:
@@ -113,7 +117,19 @@ class ScriptedStore(ABC):
     @overload
     async def record(self, change: ConnectionTurned) -> Recorded | Stale: ...
     async def record(self, change: Any) -> Any:
-        return await self._done(change)
+        outcome = await self._done(change)
+        if self._hearers and events.may_tell(change):
+            for wake in self._hearers:
+                wake()
+        return outcome
+
+    @contextmanager
+    def hearing(self, wake: Callable[[], None]) -> Iterator[None]:
+        self._hearers.append(wake)
+        try:
+            yield
+        finally:
+            self._hearers.remove(wake)
 
     async def claim(self, want: Claim) -> Claimed:
         claimed: Claimed = await self._done(want)
@@ -161,6 +177,12 @@ class ScriptedStore(ABC):
 
     async def event(self, event_id: str) -> Event | None:
         return await self._read(lambda _: self._reads.event(event_id))
+
+    async def mark_events(self, before: EventMark) -> EventMark:
+        return await self._read(lambda _: events.mark(before))
+
+    async def events_after(self, position: int, upto: int) -> EventPage:
+        return await self._read(lambda _: events.after(position, upto))
 
     async def deliveries(self, which: DeliveryFilter, limit: int, cursor: str | None) -> Page:
         return await self._read(lambda now: self._reads.deliveries(which, limit, cursor, now))

@@ -56,7 +56,14 @@ class SqliteStore(ScriptedStore):
         self._path = path
         self._clock = clock
         self._patience = patience
-        self._queries = Queries("sqlite.sql", "subscriptions.sqlite.sql", "kept.sql", "pauses.sql", "strays.sqlite.sql")
+        self._queries = Queries(
+            "sqlite.sql",
+            "subscriptions.sqlite.sql",
+            "kept.sql",
+            "pauses.sql",
+            "strays.sqlite.sql",
+            "events.sqlite.sql",
+        )
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-write")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
         self._readers: SimpleQueue[apsw.Connection] = SimpleQueue()
