@@ -39,16 +39,29 @@ LEASE_MARGIN = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """How many rows a stage acts on at once, in all and of one lane, and the seconds that an act may take."""
+    """How many rows a stage acts on at once, in all and of one lane, and the seconds that an act may take.
+
+    `fair`: the fewer places are left, the fewer a lane may have, so that many lanes whose acts hang leave room for
+    those whose acts do not.
+    """
 
     total: int
     per_lane: int
     act_timeout: float
+    fair: bool = False
 
     @property
     def lease(self) -> float:
         """An act's time and a margin, so that a lease lapses only when its holder is gone."""
         return self.act_timeout + LEASE_MARGIN
+
+    def share(self, taken: int) -> int:
+        """How many places a lane may have while so many are taken in all."""
+        return min(self.per_lane, max(1, (self.total - taken) // 4)) if self.fair else self.per_lane
+
+    def batch(self, free: int) -> int:
+        """How many rows to claim for so many free places: not all at once where shares change with each."""
+        return max(1, free // 2) if self.fair else free
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,14 +217,15 @@ class Loop(Generic[R]):
         self._disappoint(asyncio.get_running_loop().time())
         if free <= 0:
             return LOOK
+        batch, limits = self.capacity.batch(free), self._lane_limits()
         claimed = await self._claim(
             Claim(
                 stage=self.stage,
-                total=free,
-                per_lane=self.capacity.per_lane,
+                total=batch,
+                per_lane=self._share(limits),
                 lease=self.capacity.lease,
                 taken=dict(self._taken),
-                lane_limits=self._lane_limits(),
+                lane_limits=limits,
                 places=self._places,
             )
         )
@@ -219,11 +233,13 @@ class Loop(Generic[R]):
         for row in rows:
             self._taken[row.lane] += 1
             self._start(self._claimed_turn(row), row)
-        self._behind = len(rows) == free
+        self._behind = len(rows) == batch
         if self._behind:
             self._disappoint(float("inf"))
         else:
             self._grant()
+        if self._behind and batch < free:
+            return 0.0
         if claimed.next_due is None or self._behind:
             return LOOK
         return min(LOOK, claimed.next_due)
@@ -288,7 +304,14 @@ class Loop(Generic[R]):
         return self._taken.total() >= self.capacity.total or self._taken[lane] >= self._limit(lane)
 
     def _limit(self, lane: str) -> int:
-        return self._lane_limits().get(lane, self.capacity.per_lane)
+        limits = self._lane_limits()
+        return limits[lane] if lane in limits else self._share(limits)
+
+    def _share(self, limits: Mapping[str, int]) -> int:
+        """Of a lane without a limit of its own. What those with one have taken counts for nothing here."""
+        if not self.capacity.fair:
+            return self.capacity.per_lane
+        return self.capacity.share(self._taken.total() - sum(self._taken[lane] for lane in limits))
 
     async def _sleep(self, seconds: float) -> None:
         try:

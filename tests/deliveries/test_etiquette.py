@@ -205,3 +205,16 @@ async def test_nobody_listens(teller: Teller, healthy: Receiver) -> None:
 
     assert ("pending", "no_answer") == (found["state"], found["attempts"][0]["outcome"])
     assert "canary" not in str(found)
+
+
+async def test_many_receivers_that_hang_delay_no_other(teller: Teller, healthy: Receiver) -> None:
+    """However many receivers never answer, each with more deliveries than it may have at a time, there is room for one
+    that does."""
+    async with AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(serving(silence)) for _ in range(20)]
+        await teller.jobs(40, *({"url": each.url, "timeout": 60, "schedule": LATER} for each in silent))
+        await teller.job({"url": healthy.url})
+        await healthy.until(lambda heard: len(heard) == 1)
+        rows = await teller.rows(state="pending")
+
+    assert 200 == len(rows)
