@@ -15,10 +15,11 @@ from aiormq.exceptions import PublishError
 from relay.core.job import Job
 from relay.core.vendor import CallbackAddress, Connection
 from relay.edges.amqp import publish
+from relay.edges.amqp.pipe import Pipe
 from relay.ports import Ack, Disposition, Incoming, Outgoing
 from relay.stages import announce
 from relay.stages.accept import Accept
-from relay.vendors.trifacta import VENDOR, flows
+from relay.vendors.trifacta import REPORTING, flows
 
 LATER = 0.5
 """Seconds after which the hasty one stores what it has acknowledged."""
@@ -44,7 +45,7 @@ def publish_without_confirm() -> None:
     """Events count as delivered as soon as they are on their way, whatever the broker says."""
 
     async def hurried(
-        self: publish.Publisher, pipe: publish.Pipe, exchange: str, routing_key: str, body: bytes, properties: Any
+        self: publish.Publisher, pipe: Pipe, exchange: str, routing_key: str, body: bytes, properties: Any
     ) -> None:
         _spawn(_published(pipe, exchange, routing_key, body, properties, mandatory=True))
 
@@ -55,7 +56,7 @@ def publish_without_mandatory() -> None:
     """Events count as delivered when the broker confirms them, though no queue may have taken them."""
 
     async def careless(
-        self: publish.Publisher, pipe: publish.Pipe, exchange: str, routing_key: str, body: bytes, properties: Any
+        self: publish.Publisher, pipe: Pipe, exchange: str, routing_key: str, body: bytes, properties: Any
     ) -> None:
         await _published(pipe, exchange, routing_key, body, properties, mandatory=False)
 
@@ -63,7 +64,7 @@ def publish_without_mandatory() -> None:
 
 
 async def _published(
-    pipe: publish.Pipe, exchange: str, routing_key: str, body: bytes, properties: Any, *, mandatory: bool
+    pipe: Pipe, exchange: str, routing_key: str, body: bytes, properties: Any, *, mandatory: bool
 ) -> None:
     with suppress(PublishError):
         await pipe.channel.basic_publish(
@@ -93,17 +94,16 @@ def name_events_anew() -> None:
 
 def believe_anybody() -> None:
     """Whatever comes to a callback's address is taken for the vendor's word."""
-    _replace(VENDOR, "verify", lambda *_: None)
+    _replace(REPORTING, "verify", lambda *_: None)
 
 
 def talk() -> None:
     """Secrets are written to the log."""
     outbound = announce.Announce._outbound
 
-    def talkative(self: announce.Announce, webhook: Any, delivery: Any) -> Any:
-        key = webhook.secret_key.get_secret_value() if webhook.secret_key else None
-        announce.log.info("webhook.prepared", key_material=key)
-        return outbound(self, webhook, delivery)
+    def talkative(self: announce.Announce, receiver: Any, secrets: Any, *rest: Any) -> Any:
+        announce.log.info("webhook.prepared", key_material=list(secrets))
+        return outbound(self, receiver, secrets, *rest)
 
     _replace(announce.Announce, "_outbound", talkative)
 

@@ -70,8 +70,8 @@ class WatchedVendor(TrifactaSimulator):
             self.finish(str(group.id))
         return await super()._poll(request)
 
-    def _make(self, body: Mapping[str, JsonValue], recipe: JsonValue, key: str | None, fate: Fate) -> JobGroup:
-        group = super()._make(body, recipe, key, fate)
+    def _group(self, body: Mapping[str, JsonValue], recipe: JsonValue, key: str | None, fate: Fate) -> JobGroup:
+        group = super()._group(body, recipe, key, fate)
         now = asyncio.get_running_loop().time()
         self.most_jobs = max(self.most_jobs, sum(each.share(now) < 1.0 for each in self.job_groups.values()))
         return group
