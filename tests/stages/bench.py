@@ -20,7 +20,7 @@ from relay.core.job import Job
 from relay.core.signature import timestamped
 from relay.core.vendor import OPERATIONS, Account, Callback, Connection, Operation, Vendor
 from relay.edges.http import VendorDriver, VendorLink, WebhookSender
-from relay.edges.store import SqliteStore
+from relay.edges.store import ScriptedStore, SqliteStore
 from relay.edges.vault import Vault, key_beside
 from relay.messages import Refusal
 from relay.metrics import Metrics
@@ -38,6 +38,7 @@ from relay.ports import (
     Repeat,
     StageName,
     StoredCallback,
+    Vendors,
 )
 from relay.stages.accept import Accept, ReplyPolicy
 from relay.stages.announce import Announce
@@ -98,6 +99,8 @@ class Plan:
     max_bytes: int = 100_000
     configured: Sequence[Configured] = ()
     """The settings' subscriptions."""
+    on_the_way: Callable[[Vendors], Vendors] = lambda vendors: vendors
+    """What stands between the stages and the vendor's driver."""
     room: int = 0
     """Rows that each stage takes up by itself; 0: all waits to be claimed."""
 
@@ -105,7 +108,7 @@ class Plan:
 class Bench:
     """Every stage; made by `furnished`."""
 
-    def __init__(self, store: SqliteStore, vault: Vault, clock: Clock, plan: Plan) -> None:
+    def __init__(self, store: ScriptedStore, vault: Vault, clock: Clock, plan: Plan) -> None:
         self.store, self.clock, self.plan, self.vault = store, clock, plan, vault
         connection = Connection(
             name="tri",
@@ -117,6 +120,7 @@ class Bench:
         self.accounts = {"tri": Account(connection=connection, vendor=plan.vendor, allowed=plan.allowed)}
         self.metrics = Metrics()
         self.vendors = VendorDriver([VendorLink(connection=connection, vendor=plan.vendor, timeout=plan.timeout)])
+        vendors = plan.on_the_way(self.vendors)
         self.sender = WebhookSender(plan.policy, clock)
         self.callbacks = Callbacks(vault.derive, plan.public_url)
         capacity = Capacity(total=plan.room, per_lane=plan.room, act_timeout=plan.timeout)
@@ -151,9 +155,9 @@ class Bench:
             self.metrics,
             plan.max_bytes,
         )
-        self.work = Work(store, self.vendors, self.accounts, self.callbacks, recorder, self.metrics, capacity)
+        self.work = Work(store, vendors, self.accounts, self.callbacks, recorder, self.metrics, capacity)
         self.receive = Receive(
-            store, self.vendors, self.accounts, self.callbacks, recorder, clock, self.metrics, self.receive_loop
+            store, vendors, self.accounts, self.callbacks, recorder, clock, self.metrics, self.receive_loop
         )
         self.announce = Announce(store, plan.publisher, self.sender, clock, self.metrics, self.subscriptions)
         self.work_loop.does(self.work.act, self.work.go_on)
@@ -191,13 +195,13 @@ class Bench:
 
     # --- acting ---
 
-    async def claim(self, stage: StageName) -> Claimed:
+    async def claim(self, stage: StageName, most: int = 100) -> Claimed:
         """What is due, leased."""
-        return await self.store.claim(Claim(stage=stage, total=100, per_lane=100, lease=30.0))
+        return await self.store.claim(Claim(stage=stage, total=most, per_lane=most, lease=30.0))
 
-    async def turn(self, stage: StageName = "work") -> int:
+    async def turn(self, stage: StageName = "work", most: int = 100) -> int:
         """One turn of a stage: act on all that is due; how much that was."""
-        claimed = await self.claim(stage)
+        claimed = await self.claim(stage, most)
         acts = [
             *map(self.work.act, claimed.jobs),
             *map(self.receive.act, claimed.callbacks),
@@ -285,6 +289,13 @@ async def furnished(folder: Path, **plan: Any) -> AsyncIterator[Bench]:
     ring, _ = key_beside(folder / "relay.db")
     vault = Vault(ring)
     store = await SqliteStore.open(str(folder / "relay.db"), vault, clock=clock, patience=patience)
+    async with benched(store, vault, clock, **plan) as bench:
+        yield bench
+
+
+@asynccontextmanager
+async def benched(store: ScriptedStore, vault: Vault, clock: Clock, **plan: Any) -> AsyncIterator[Bench]:
+    """A bench on a store that was opened for it, and is closed with it."""
     bench = Bench(store, vault, clock, Plan(**plan))
     try:
         yield bench
