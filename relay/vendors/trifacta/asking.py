@@ -1,14 +1,12 @@
 """Conversations that only ask: the job library, and all that there is to know of a job group."""
 
-from contextlib import suppress
-
 from relay.core.answers import read_object
 from relay.core.facts import Answered, Fact
-from relay.core.flow import Flow, JsonValue, Request, TransportError, Unreadable
+from relay.core.flow import Flow, Request, Unreadable
 from relay.core.job import ErrorCode, Job
 from relay.core.vendor import CallbackAddress, Connection
 from relay.vendors.trifacta import reports
-from relay.vendors.trifacta.flows import JOB_GROUPS, LIBRARY, job_group_of, look_request, secrets_of
+from relay.vendors.trifacta.flows import LIBRARY, job_group_of, look_request, part_of, secrets_of
 
 AT_WORK = "InProgress"
 """The word by which the library is asked for what runs."""
@@ -52,14 +50,5 @@ def details(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow
     parts = dict(told.result)
     for name in PARTS:
         if name not in parts:
-            parts |= yield from _part(group, name)
+            parts |= yield from part_of(group, name)
     return Answered(result=parts, vendor_job_id=told.vendor_job_id, status=told.status, state=told.state)
-
-
-def _part(group: str, name: str) -> Flow[dict[str, JsonValue]]:
-    """One part under its name; nothing if it cannot be had."""
-    with suppress(TransportError, Unreadable):
-        response = yield Request(method="GET", path=f"{JOB_GROUPS}/{group}/{name}")
-        if response.ok:
-            return {name: response.json()}
-    return {}

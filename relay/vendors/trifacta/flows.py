@@ -3,6 +3,8 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 
 from relay.core.answers import read_object, result_of, rows_of, unavailable, unlooked
 from relay.core.facts import (
@@ -246,7 +248,28 @@ def _recipe_of(run: Mapping[str, JsonValue]) -> str | None:
 def poll(connection: Connection, job: Job) -> Flow[Fact]:
     """How the job fares: one request, the sub-jobs embedded for their progress and error messages."""
     response = yield look_request(job.vendor_job_id or "")
-    return reports.read_poll(response, secrets_of(connection, job))
+    fact = reports.read_poll(response, secrets_of(connection, job))
+    return (yield from with_outputs(connection, job.vendor_job_id or "", fact))
+
+
+def with_outputs(connection: Connection, id: str, fact: Fact) -> Flow[Fact]:
+    """The fact, and in a success what the job group has written, where the connection asks for that. Nothing of it
+    changes how the job has ended."""
+    if not isinstance(fact, Succeeded) or not options_of(connection).outputs:
+        return fact
+    outputs = yield from part_of(id, "outputs")
+    if not outputs:
+        return replace(fact, note="its outputs could not be had")
+    return replace(fact, result={**fact.result, **outputs})
+
+
+def part_of(id: str, name: str) -> Flow[dict[str, JsonValue]]:
+    """What there is to know of a job group beside itself, under its name; nothing if it cannot be had."""
+    with suppress(TransportError, Unreadable):
+        response = yield Request(method="GET", path=f"{JOB_GROUPS}/{id}/{name}")
+        if response.ok:
+            return {name: response.json()}
+    return {}
 
 
 def look_request(id: str) -> Request:
@@ -337,7 +360,7 @@ def read_callback(connection: Connection, job: Job, callback: Callback) -> Flow[
     fact = reports.read_ended(report, jobs, secrets_of(connection, job))
     if isinstance(fact, StillRunning) and job.vendor_job_id is not None:
         return Nudged(reason=fact.note or f"a callback with the status {fact.status}")
-    return fact
+    return (yield from with_outputs(connection, report.job_id, fact))
 
 
 def sub_jobs(report: reports.Report) -> Flow[JsonValue]:

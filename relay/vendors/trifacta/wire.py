@@ -209,6 +209,8 @@ class TrifactaOptions(Options):
     """Where `runParameters` are sent: editions differ in where they read them."""
     webhook_body: Literal["string", "object"] = "string"
     """How relay's callback template is sent: as the text of a JSON object, or as the object."""
+    outputs: bool = False
+    """Whether a run's result tells its outputs, under `outputs`: one more request for each run that succeeds."""
     signature_header: str = Field(default="X-Webhook-Signature", pattern=r"^[A-Za-z0-9-]+$")
     """The header in which the vendor signs its webhooks."""
 

@@ -1,0 +1,39 @@
+"""A run's outputs in its result."""
+
+from typing import Any
+
+import pytest
+
+from relay.core.facts import Succeeded
+from relay.core.flow import NoAnswer, Request
+from relay.core.room import play
+from relay.vendors.trifacta import flows
+from relay.vendors.trifacta.recorded import GROUP, OUTPUTS, ROOM, answer, called
+
+
+@pytest.mark.parametrize(
+    ("said", "result", "note"),
+    [
+        (answer(200, OUTPUTS), {**GROUP, "outputs": OUTPUTS}, None),
+        (answer(404), GROUP, "its outputs could not be had"),
+        (NoAnswer("lost"), GROUP, "its outputs could not be had"),
+    ],
+)
+def test_a_runs_outputs_are_in_its_result_where_the_connection_asks(said: Any, result: Any, note: str | None) -> None:
+    """One more request for a run that has succeeded; whatever comes of it, the run has."""
+    asked = ROOM.connection(outputs=True)
+    look = Request(method="GET", path="/v4/jobGroups/961247", query={"embed": "jobs"})
+    more = Request(method="GET", path="/v4/jobGroups/961247/outputs")
+    fact = play(flows.poll(asked, ROOM.running()), [(look, answer(200, GROUP)), (more, said)])
+
+    assert Succeeded(result=result, status="Complete", note=note) == fact
+
+
+def test_a_callbacks_outputs_are_asked_for_too() -> None:
+    """Who brings the news makes no difference."""
+    told = called("Complete", "secret", 0.0)
+    flow = flows.read_callback(ROOM.connection(outputs=True), ROOM.running(), told)
+    more = Request(method="GET", path="/v4/jobGroups/961247/outputs")
+    fact = play(flow, [(more, answer(200, OUTPUTS))])
+
+    assert OUTPUTS == fact.result["outputs"]
