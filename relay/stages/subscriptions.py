@@ -166,6 +166,10 @@ class SubscriptionBook:
                 troubles = 0
             except StoreUnavailable:
                 troubles += 1
+            except Exception:
+                # One that cannot be read leaves all as they were known: jobs go on, and somebody reads this.
+                log.exception("subscriptions.unreadable")
+                troubles += 1
 
     async def refresh(self) -> None:
         """Read them anew if any has changed."""

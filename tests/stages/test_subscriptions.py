@@ -1,18 +1,23 @@
 """Subscriptions at work: what their deliveries are sent with, how they fare, and what other relays learn of them."""
 
+import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
+import structlog
 
 from relay.core.job import Job
 from relay.messages import SubscriptionRequest
 from relay.ports import DeliveryFilter, NoSubscription, Subscription
-from relay.stages.subscriptions import FAILING_AFTER, Configured
-from tests.stages.bench import RUN, Bench, furnished
+from relay.stages.subscriptions import FAILING_AFTER, Configured, SubscriptionBook
+from tests.edges.http_peers import refused_port
+from tests.stages.bench import RUN, Bench, furnished, until
 from tests.stages.conftest import Furnish
 from tests.stages.receiver import Receiver, Say
 
@@ -188,3 +193,78 @@ async def test_the_newest_secret_signs_where_one_can(bench: Bench, receiver: Rec
     (heard,) = receiver.heard
     assert "webhook-signature" not in heard.headers
     assert " " not in heard.headers["x-webhook-signature"]
+
+
+async def test_changes_at_the_same_moment_all_count(bench: Bench, receiver: Receiver) -> None:
+    """Of several changes of one picture none is lost: whoever was slower makes theirs of what is there then."""
+    one = await subscribed(bench, receiver)
+    renamed = SubscriptionRequest(name="renamed", url=receiver.url)
+    await asyncio.gather(
+        bench.subscriptions.rotate(one.id, "ops", 3600),
+        bench.subscriptions.rotate(one.id, "ops", 3600),
+        bench.subscriptions.change(one.id, "ops", lambda _: renamed),
+        bench.subscriptions.pause(one.id, "ops"),
+    )
+    now = await bench.subscriptions.get(one.id)
+
+    assert ("renamed", "paused", 3, 5) == (now.name, now.state, len(now.secrets), now.version)
+    assert one.secrets[0].secret == now.secrets[-1].secret
+
+
+async def test_of_two_who_delete_one_does(bench: Bench, receiver: Receiver) -> None:
+    """The other is told that there is none."""
+    one = await subscribed(bench, receiver)
+    done = await asyncio.gather(*(bench.subscriptions.drop(one.id, "ops") for _ in range(2)), return_exceptions=True)
+
+    assert [None, NoSubscription] == [each and type(each) for each in done]
+
+
+async def test_what_was_claimed_before_a_pause_is_not_sent(bench: Bench, receiver: Receiver) -> None:
+    """A delivery on its way when its subscription is paused goes back, with nothing spent."""
+    one = await subscribed(bench, receiver)
+    await ended(bench)
+    (delivery,) = (await bench.claim("announce")).deliveries
+    await bench.subscriptions.pause(one.id, "ops")
+    await bench.announce.act(delivery)
+    now = await bench.delivery()
+
+    assert ("pending", 0, []) == (now.state, now.attempts, receiver.heard)
+
+
+@pytest.mark.parametrize(("allowed", "outcome"), [(True, "no_answer"), (False, "blocked")])
+async def test_a_trial_tells_why_nothing_came(furnish: Furnish, allowed: bool, outcome: str) -> None:
+    """Where nobody answers, or the egress policy forbids it, the trial says so, and the event is recorded nowhere."""
+    async with furnish() as bench:
+        asked = SubscriptionRequest(name="ops", url=f"http://127.0.0.1:{await refused_port()}/")
+        one = await bench.subscriptions.create(asked, "ops")
+        if not allowed:
+            bench.sender._policy = replace(bench.sender._policy, allow=())
+        event = bench.subscriptions.test_event(one, 0)
+        came = await bench.announce.trial(one, event.id, event.wire())
+
+        assert (False, outcome, None) == (came.delivered, came.outcome, came.status)
+        assert came.error
+        assert [] == await bench.deliveries()
+
+
+async def test_what_cannot_be_read_is_looked_at_again(bench: Bench, receiver: Receiver, tmp_path: Path) -> None:
+    """A subscription that cannot be read is told in the log; the others stay as they were known, and once it can be
+    read again all are known."""
+    book = SubscriptionBook(bench.store, bench.clock, lambda: "x", lambda _: None, look=0.01)
+    first = await subscribed(bench, receiver)
+    await book.load()
+    with structlog.testing.capture_logs() as logged:
+        running = asyncio.create_task(book.run())
+        second = await subscribed(bench, receiver, name="second")
+        with closing(apsw.Connection(str(tmp_path / "relay.db"))) as db:
+            db.set_busy_timeout(10_000)
+            ((sealed,),) = db.execute("SELECT sealed FROM subscription WHERE id = ?", (second.id,)).fetchall()
+            db.execute("UPDATE subscription SET sealed = 'x' WHERE id = ?", (second.id,))
+            db.execute("UPDATE subscription_edition SET number = number + 1")
+            await until(lambda: any(line["event"] == "subscriptions.unreadable" for line in logged))
+            known = {each.id for each in book.all()}
+            db.execute("UPDATE subscription SET sealed = ? WHERE id = ?", (sealed, second.id))
+        await until(lambda: len(book.all()) == 2)
+        running.cancel()
+
+    assert first.id in known

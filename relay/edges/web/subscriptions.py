@@ -37,7 +37,9 @@ class SubscriptionView(Message):
 
     id: str
     name: str
-    state: Literal["active", "failing", "paused", "disabled"]
+    state: Literal["active", "failing", "paused", "disabled"] = Field(
+        description="`failing`: five attempts in a row or more failed, over at least 30 seconds; `disabled`: by 410."
+    )
     reason: str | None = Field(description="Why it is paused or disabled.")
     configured: bool = Field(description="It stands in the settings, and is changed there alone.")
     url: str
