@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from relay import __version__
-from relay.edges.web import callbacks, deliveries, health, jobs, many, subscriptions, vendors
+from relay.edges.web import callbacks, deliveries, health, jobs, live, many, subscriptions, vendors
 from relay.edges.web.connection import watched
 from relay.edges.web.documents import document_routes
 from relay.edges.web.doors import Doors
@@ -14,6 +14,7 @@ _NOUNS: tuple[Route, ...] = (
     *jobs.ROUTES,
     *many.ROUTES,
     *deliveries.ROUTES,
+    *live.ROUTES,
     *subscriptions.ROUTES,
     *vendors.ROUTES,
     *callbacks.ROUTES,
@@ -23,10 +24,12 @@ ROUTES = (*_NOUNS, *document_routes(_NOUNS))
 """Every route."""
 
 
-def build_app(doors: Doors) -> web.Application:
-    """The application behind these doors."""
+def build_app(doors: Doors, view: live.Live) -> web.Application:
+    """The application behind these doors; the live view ends when it is shut down."""
     app = web.Application(middlewares=[watched, as_problems], client_max_size=doors.max_bytes)
     app[STOPPING] = Stopping()
+    app[live.LIVE] = view
+    app.on_shutdown.append(lambda _: view.close())
     app.add_routes([bound(route, doors) for route in ROUTES])
     app.on_response_prepare.append(_sign)
     return app

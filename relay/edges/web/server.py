@@ -8,6 +8,7 @@ from aiohttp import web
 from relay.edges.web.application import build_app
 from relay.edges.web.connection import Connection, TurnedAway
 from relay.edges.web.doors import Doors
+from relay.edges.web.live import HEARTBEAT, Live
 from relay.edges.web.route import STOPPING
 
 KEEPALIVE: Final = 75.0
@@ -31,6 +32,7 @@ class Server:
         patience: float = PATIENCE,
         keepalive: float = KEEPALIVE,
         most_connections: int = MOST_CONNECTIONS,
+        heartbeat: float = HEARTBEAT,
         shutdown_timeout: float = 10.0,
     ) -> None:
         self._host = host
@@ -39,7 +41,7 @@ class Server:
         self._keepalive = keepalive
         self._most = most_connections
         self._connections: set[Connection] = set()
-        self._app = build_app(doors)
+        self._app = build_app(doors, Live(doors.store, patience=patience, heartbeat=heartbeat))
         self._runner = web.AppRunner(
             self._app,
             access_log=None,
