@@ -243,7 +243,8 @@ class JobMoved:
     """A job's next picture. `job.version` is the version that it was made from: the guard.
 
     Due again after `delay` seconds, never later than its deadline; None: at its deadline only. With `hold` it stays
-    leased to the caller for that many seconds instead. `consumes` names the callback that this came from.
+    leased to the caller for that many seconds instead. `consumes` names the callback that this came from; `heard` is
+    one that was not stored before, and is known from now on: where it is known already, the move is stale.
     """
 
     job: Job
@@ -251,6 +252,7 @@ class JobMoved:
     delay: float | None = None
     hold: float | None = None
     consumes: str | None = None
+    heard: "CallbackCame | None" = None
     ending: Ending | None = None
     lane: LaneMark | None = None
 
@@ -521,7 +523,7 @@ class NameTaken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What came of one event sent to a subscription at once: `duration` in seconds, `excerpt` the answer's beginning."""
+    """What came of one event sent to a subscription at once: `duration` in seconds, `excerpt` of the answer."""
 
     outcome: str
     delivered: bool
