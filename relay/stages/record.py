@@ -3,6 +3,7 @@
 A fact that finds the job changed is advanced again from there; an act that does is dropped by its caller.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from relay.core.vendor import Account
 from relay.messages import RESULT_CAP, EventType, Webhook, event_of
 from relay.metrics import Metrics
 from relay.ports import (
+    CallbackCame,
     Clock,
     Delivery,
     Ending,
@@ -46,6 +48,9 @@ LOOK_AGAIN = 5.0
 """Seconds until a job is looked at again whose last look changed nothing."""
 REPLY_PATIENCE = 300.0
 """Seconds for which a reply queue may be missing before its delivery is given up."""
+
+AWAITED = 256
+"""Jobs at hand whose vendors are to call back."""
 
 _MOST_LOGGED = frozenset({"job.succeeded", "job.failed", "job.canceled", "job.expired"})
 
@@ -122,6 +127,8 @@ class Recorder:
         self._receive = receive
         self._events_exchange = events_exchange
         self._troubled: set[str] = set()
+        self._awaited: dict[str, Job] = {}
+        self._submitted: dict[str, asyncio.Event] = {}
 
     async def learn(
         self,
@@ -163,6 +170,21 @@ class Recorder:
             return None
         return outcome.job.but(probe=True) if job.probe else outcome.job
 
+    async def awaited(self, job_id: str) -> Job | None:
+        """A job that runs at a vendor who is to call back, as it was last recorded here: others may have moved it.
+        Where its submit's answer is just being recorded, after that."""
+        if job_id in self._submitted:
+            await self._submitted[job_id].wait()
+        return self._awaited.get(job_id)
+
+    async def end(self, job: Job, fact: Fact, came: CallbackCame) -> bool:
+        """End the job by a callback that was not stored before, both in one record. False where nothing is recorded:
+        the fact is no end, the job has moved, or the callback is known."""
+        step = self.step(job, fact, "webhook")
+        if not (step.moved and step.job.state.terminal):
+            return False
+        return isinstance(await self._commit(job, step, heard=came), Recorded)
+
     def step(self, job: Job, fact: Fact, via: CompletedBy) -> Step:
         """What the fact makes of the job, now and under its connection's rules."""
         rules = rules_of(self._accounts.get(job.spec.connection), job)
@@ -176,6 +198,7 @@ class Recorder:
         mark: LaneMark | None = None,
         hold: float | None = None,
         consumes: str | None = None,
+        heard: CallbackCame | None = None,
     ) -> Recorded | Stale:
         ended = step.job.state.terminal
         ending = self._ending(step.job) if ended else None
@@ -188,12 +211,15 @@ class Recorder:
             delay=step.delay,
             hold=None if ended else hold,
             consumes=consumes,
+            heard=heard,
             ending=ending,
             lane=mark,
         )
         held: tuple[Delivery, ...] = ()
+        coming = self._coming(job, step)
         try:
             outcome = await self._store.record(change)
+            self._remember(job.id, outcome.job)
             if isinstance(outcome, Recorded):
                 held = outcome.held
                 self._after(job, step, outcome)
@@ -201,6 +227,8 @@ class Recorder:
                     self._announce.wake()
             return outcome
         finally:
+            if coming is not None:
+                self._come(job.id, coming)
             self._hand_over(held, reserved)
 
     def _after(self, job: Job, step: Step, outcome: Recorded) -> None:
@@ -212,6 +240,26 @@ class Recorder:
         if step.what is not None:
             write = log.info if step.what in _MOST_LOGGED else log.debug
             write(step.what, **log_context(job), state=step.job.state.value, **step.detail)
+
+    def _coming(self, job: Job, step: Step) -> asyncio.Event | None:
+        """While a submit's answer is being recorded, callbacks that have overtaken it wait for this."""
+        if step.job.state is not State.RUNNING or job.state is State.RUNNING or not job.spec.callback:
+            return None
+        coming = self._submitted[job.id] = asyncio.Event()
+        return coming
+
+    def _come(self, job_id: str, coming: asyncio.Event) -> None:
+        coming.set()
+        if self._submitted.get(job_id) is coming:
+            del self._submitted[job_id]
+
+    def _remember(self, job_id: str, job: Job | None) -> None:
+        """Keep a job at hand whose end a callback may tell. One that others move is found out by its version."""
+        self._awaited.pop(job_id, None)
+        if job is not None and job.state is State.RUNNING and job.spec.callback:
+            if len(self._awaited) >= AWAITED:
+                del self._awaited[next(iter(self._awaited))]
+            self._awaited[job_id] = job
 
     # --- what goes out ---
 

@@ -1,7 +1,8 @@
 """Vendors' callbacks: stored before they are answered, and applied when their job can take them."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,18 @@ from typing import Any
 import pytest
 
 from relay import failpoints
-from relay.core.facts import Fact
+from relay.core.facts import Fact, Ref, Submitted
 from relay.core.flow import Flow, Request
 from relay.core.job import Job, State
 from relay.core.lifecycle import LAPSES_ALLOWED
 from relay.core.vendor import Callback, Connection
 from relay.edges.vault import Vault, new_key
-from relay.ports import StoredCallback, StoreUnavailable
+from relay.ports import CallbackCame, CallbackDone, CallbackKept, StoredCallback, StoreUnavailable
 from relay.simulators.faults import Fault
 from relay.simulators.trifacta import TrifactaSimulator
+from relay.stages import record
 from relay.stages.callbacks import Callbacks, Named
+from relay.stages.receive import _digest
 from relay.vendors.trifacta import REPORTING
 from tests.stages.bench import RUN, Bench, altered, locked
 from tests.stages.conftest import Furnish
@@ -434,6 +437,138 @@ async def test_a_callback_with_room_is_handled_at_once(furnish: Furnish) -> None
 
         assert State.SUCCEEDED is (await bench.now(job)).state
         assert 0 == bench.receive_loop.active
+
+
+async def at_hand(bench: Bench, job: Job) -> None:
+    """Wait until the job runs at its vendor."""
+    while await bench.recorder.awaited(job.id) is None:
+        await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def awaiting(furnish: Furnish, **how: Any) -> AsyncIterator[tuple[Bench, Job]]:
+    """A bench with room, and a job at its vendor that is at hand."""
+    async with furnish(room=4, **how) as bench:
+        job = await bench.job(LONG)
+        await at_hand(bench, job)
+        yield bench, await bench.now(job)
+        await bench.receive_loop.drain()
+
+
+async def test_a_signed_end_is_recorded_before_it_is_answered(furnish: Furnish) -> None:
+    """Where its job is at hand the callback and the end are one record; repeats are known, and nothing is handled."""
+    async with awaiting(furnish) as (bench, job):
+        for _ in range(3):
+            assert "stored" == await call(bench, job, "Complete")
+            assert (job.version + 1, State.SUCCEEDED) == ((now := await bench.now(job)).version, now.state)
+
+        assert 0 == bench.receive_loop.active
+        assert (1, 1, 0) == (events(bench), counted(bench, "applied"), counted(bench, "late"))
+        assert () == (await bench.claim("receive")).callbacks
+
+
+async def test_a_callback_of_a_job_that_moved_takes_the_long_way(furnish: Furnish) -> None:
+    """Another relay may have moved the job: then the callback is stored as any other, and ends it all the same."""
+    async with awaiting(furnish) as (bench, job):
+        bench.clock.tick(60)
+        assert 1 == len((await bench.claim("work")).jobs)
+        assert "stored" == await call(bench, job, "Complete")
+        await bench.receive_loop.drain()
+
+        assert "webhook" == (await bench.event(job))["data"]["completedBy"]
+        assert (1, 1) == (events(bench), counted(bench, "applied"))
+
+
+async def test_a_callback_that_overtakes_the_submits_record_waits_for_it(furnish: Furnish, tmp_path: Path) -> None:
+    """While the store takes the submit's answer the job is none that a callback could end; then it is, at once."""
+    async with furnish(room=4) as bench:
+        job = await bench.job({**LONG, "notBefore": "2999-01-01T00:00:00Z"})
+        begun = await bench.recorder.begin(job, 30.0)
+        assert begun is not None
+        with locked(tmp_path):
+            submitted = Submitted(attempt=begun.attempt, ref=Ref(id="961247", ids=("961247",)))
+            learning = asyncio.create_task(bench.recorder.learn(begun, submitted, "response"))
+            calling = asyncio.create_task(call(bench, job, "Complete", "961247"))
+            await asyncio.sleep(0)
+        await learning
+        assert "stored" == await calling
+
+        assert 0 == bench.receive_loop.active
+        assert State.SUCCEEDED is (await bench.now(job)).state
+        assert () == (await bench.claim("receive")).callbacks
+
+
+async def test_a_callback_that_does_not_say_all_takes_the_long_way(furnish: Furnish, vendor: TrifactaSimulator) -> None:
+    """A failure's reason is fetched after the answer, not before."""
+    async with awaiting(furnish) as (bench, job):
+        vendor.finish(job.vendor_job_id or "", "Failed")
+        assert "stored" == await call(bench, job, "Failed")
+        assert 1 == bench.receive_loop.active
+        await bench.receive_loop.drain()
+
+        assert "the output path cannot be written" in (await bench.event(job))["data"]["error"]["message"]
+
+
+async def test_a_reader_that_fails_takes_the_long_way(furnish: Furnish) -> None:
+    """Its callback is stored, and a reason to look."""
+
+    def defect(_: Connection, __: Job, ___: Callback) -> Flow[Fact]:
+        yield from ()
+        raise KeyError("defect")
+
+    async with awaiting(furnish, vendor=altered(callback=replace(REPORTING, read=defect))) as (bench, job):
+        assert "stored" == await call(bench, job, "Complete")
+        await bench.receive_loop.drain()
+
+        assert "job.nudged" in await bench.words(job)
+
+
+async def test_an_unsigned_end_takes_the_long_way(furnish: Furnish) -> None:
+    """Where signatures are off nothing ends by a callback alone, at hand or not."""
+    async with awaiting(furnish, connection=UNSIGNED) as (bench, job):
+        assert "stored" == await call(bench, job, "Complete", secret="")
+        await bench.receive_loop.drain()
+
+        assert State.RUNNING is (await bench.now(job)).state
+
+
+async def test_a_callback_that_was_handled_before_moves_nothing_again(furnish: Furnish) -> None:
+    """A digest that is known is a repeat, also of a job that is at hand by now."""
+    async with awaiting(furnish) as (bench, job):
+        callback = bench.callback(job, "Complete", job.vendor_job_id or "")
+        known = CallbackCame(id="cbk_1", job_id=job.id, digest=_digest(callback), callback=callback, hold=30.0)
+        kept = await bench.store.record(known)
+        assert isinstance(kept, CallbackKept)
+        assert kept.stored is not None
+        await bench.store.record(CallbackDone(callback=kept.stored))
+
+        assert "stored" == await bench.receive.take(bench.token(job), callback)
+        assert State.RUNNING is (await bench.now(job)).state
+
+
+async def test_a_callback_whose_record_fails_is_not_answered(furnish: Furnish, tmp_path: Path) -> None:
+    """Nothing is taken of it; the vendor's repeat ends the job."""
+    async with awaiting(furnish, patience=0.05) as (bench, job):
+        with locked(tmp_path), pytest.raises(StoreUnavailable):
+            await call(bench, job, "Complete")
+        assert State.RUNNING is (await bench.now(job)).state
+        assert "stored" == await call(bench, job, "Complete")
+
+        assert State.SUCCEEDED is (await bench.now(job)).state
+        assert 0 == bench.receive_loop.active
+
+
+async def test_only_so_many_jobs_are_at_hand(furnish: Furnish, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that has waited longest goes; what is at hand is never needed."""
+    monkeypatch.setattr(record, "AWAITED", 1)
+    async with awaiting(furnish) as (bench, first):
+        second = await bench.job({**LONG, "requestId": "second"})
+        await at_hand(bench, second)
+        assert await bench.recorder.awaited(first.id) is None
+        assert "stored" == await call(bench, first, "Complete")
+        await bench.receive_loop.drain()
+
+        assert State.SUCCEEDED is (await bench.now(first)).state
 
 
 async def test_a_crash_before_the_record_loses_no_callback(bench: Bench) -> None:

@@ -194,7 +194,11 @@ class Changes:
         job, ending = change.job, change.ending
         if ending is not None and not job.state.terminal:
             raise ValueError(f"{job.id} is {job.state}: only a job that has ended can announce its end")
-        keys = (f"job {job.id}", *((f"callback {change.consumes}",) if change.consumes else ()))
+        keys = [f"job {job.id}"]
+        if change.consumes is not None:
+            keys.append(f"callback {change.consumes}")
+        if change.heard is not None:
+            keys.append(f"callback {job.id} {change.heard.digest}")
         deliveries = self._deliveries(ending.deliveries, ending.event.id, ending.hold) if ending else ()
         return Write(change, keys, rows.moved_job(change), deliveries)
 
@@ -395,6 +399,9 @@ def _write_history(notes: Any) -> Script[None]:
 
 def _settle_callbacks(changes: Sequence[tuple[int, JobMoved]], now: float) -> Script[set[int]]:
     """Those that these moves came from are done; those that waited for a submit's end are due. The latter's jobs."""
+    heard = [rows.heard_callback(key, it.heard, it.job.lane) for key, it in changes if it.heard is not None]
+    if heard:
+        yield Run("know_callbacks", {"rows": array(heard)})
     consumed = [change.consumes for _, change in changes if change.consumes is not None]
     if consumed:
         yield Run("consume_callbacks", {"rows": dumps(consumed)})

@@ -62,7 +62,8 @@ JOIN job_card AS c ON c.request_id = r.value
 JOIN job_spec AS s ON s.job = c.key;
 
 -- name: move_jobs
--- Each job's next picture, if its version is still the one that it was made from. A final state stays.
+-- Each job's next picture, if its version is still the one that it was made from, and the callback that it came from is
+-- none that is known. A final state stays.
 WITH moved AS (
     UPDATE job
     SET version = job.version + 1,
@@ -78,6 +79,8 @@ WITH moved AS (
     WHERE job.key = c.key
       AND job.version = (r.value ->> 'version')::integer
       AND (c.ended IS NULL OR c.state = r.value ->> 'state')
+      AND (r.value ->> 'heard' IS NULL
+           OR NOT EXISTS (SELECT 1 FROM callback AS k WHERE k.job = job.key AND k.digest = r.value ->> 'heard'))
     RETURNING c.id, job.key, job.deadline, r.value
 ), told AS (
     UPDATE job_card AS c
@@ -195,6 +198,14 @@ JOIN job_card AS c ON c.id = r.value ->> 'job_id'
 JOIN job AS j ON j.key = c.key
 ON CONFLICT DO NOTHING
 RETURNING id;
+
+-- name: know_callbacks
+-- Callbacks that are handled with the move that they bring. One that another relay stores at this moment is handled
+-- there, and comes too late.
+INSERT INTO callback (job, id, digest, lane, leased)
+SELECT (r.value ->> 0)::bigint, r.value ->> 1, r.value ->> 2, r.value ->> 3, false
+FROM jsonb_array_elements(:rows) AS r
+ON CONFLICT DO NOTHING;
 
 -- name: finish_callbacks
 -- Of a handled callback only the digest stays.

@@ -101,6 +101,7 @@ def moved_job(change: JobMoved) -> str:
             "leased": timing != "ended" and change.hold is not None,
             "vendor_job_id": job.vendor_job_id,
             "error_code": job.error.code if job.error else None,
+            "heard": change.heard.digest if change.heard is not None else None,
         }
     )
 
@@ -328,6 +329,11 @@ def new_callback(came: CallbackCame, vault: Vault) -> str:
     """The row of the callback table."""
     sealed = sealed_callback(came.callback, vault)
     return dumps({"id": came.id, "job_id": came.job_id, "digest": came.digest, "request": sealed, "hold": came.hold})
+
+
+def heard_callback(key: int, came: CallbackCame, lane: str) -> str:
+    """The row of a callback that needs no handling any more."""
+    return dumps([key, came.id, came.digest, lane])
 
 
 def fresh_callback(came: CallbackCame, lane: str) -> StoredCallback:

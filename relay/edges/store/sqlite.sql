@@ -46,7 +46,8 @@ CROSS JOIN job AS j ON j.request_id = r.value
 JOIN job_spec AS s ON s.job = j.key;
 
 -- name: move_jobs
--- Each job's next picture, if its version is still the one that it was made from. A final state stays.
+-- Each job's next picture, if its version is still the one that it was made from, and the callback that it came from is
+-- none that is known. A final state stays.
 UPDATE job
 SET version = job.version + 1,
     state = r.value ->> 'state',
@@ -65,6 +66,8 @@ FROM json_each(:rows) AS r
 WHERE job.id = r.value ->> 'id'
   AND job.version = r.value ->> 'version'
   AND (job.ended IS NULL OR job.state = r.value ->> 'state')
+  AND (r.value ->> 'heard' IS NULL
+       OR NOT EXISTS (SELECT 1 FROM callback AS k WHERE k.job = job.key AND k.digest = r.value ->> 'heard'))
 RETURNING id, key, deadline;
 
 -- name: renew_pictures
@@ -170,6 +173,13 @@ CROSS JOIN job AS j ON j.id = r.value ->> 'job_id'
 WHERE true
 ON CONFLICT DO NOTHING
 RETURNING id;
+
+-- name: know_callbacks
+-- Callbacks that are handled with the move that they bring.
+INSERT INTO callback (job, id, digest, lane, leased)
+SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, 0 FROM json_each(:rows) AS r
+WHERE true
+ON CONFLICT DO NOTHING;
 
 -- name: finish_callbacks
 -- Of a handled callback only the digest stays.

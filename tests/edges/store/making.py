@@ -88,7 +88,7 @@ def note(what: str = "job.submitted", state: str = "running") -> Note:
 def moved(job: Job, state: State = State.RUNNING, **given: Any) -> JobMoved:
     """A job's step to another state; what is no field of the step is the job's."""
     steps: dict[str, Any] = {
-        name: given.pop(name) for name in ("delay", "hold", "consumes", "lane", "note") if name in given
+        name: given.pop(name) for name in ("delay", "hold", "consumes", "heard", "lane", "note") if name in given
     }
     steps.setdefault("note", note(state=state))
     return JobMoved(job=replace(job, state=state, **given), **steps)

@@ -113,6 +113,50 @@ async def test_a_stale_step_leaves_its_callback(engine: Engine, store: Store) ->
     assert [one.id for one in await waiting(store)] == [stored.id]
 
 
+async def test_a_callback_that_was_not_stored_is_known_with_the_move_that_it_brings(
+    engine: Engine, store: Store
+) -> None:
+    """It commits with the step: a repeat is known for good, and neither is handled."""
+    job = await record(store, moved(await accepted(store)))
+    end = await record(store, ended(job, heard=callback(job)))
+    repeat = await kept(store, job, hold=30.0)
+    engine.tick(1e6)
+
+    assert (repeat.job, repeat.stored) == (end, None)
+    assert await waiting(store) == []
+
+
+async def test_a_callback_that_is_known_moves_nothing_again(store: Store) -> None:
+    """What was stored before is handled from there: a move that comes of its repeat is stale, version or not."""
+    job = await record(store, moved(await accepted(store)))
+    await kept(store, job)
+    outcome = await store.record(ended(job, heard=callback(job)))
+
+    assert outcome == Stale(job=job)
+    assert len(await waiting(store)) == 1
+    assert await store.event(f"evt_{job.id}") is None
+
+
+async def test_a_stale_move_leaves_its_callback_unknown(store: Store) -> None:
+    """If the job was moved meanwhile nothing is kept of the callback: it may come as any other."""
+    job = await record(store, moved(await accepted(store)))
+    await record(store, moved(job))
+
+    assert isinstance(await store.record(ended(job, heard=callback(job))), Stale)
+    assert (await kept(store, job, hold=30.0)).stored is not None
+
+
+async def test_the_same_callback_both_ways_at_once_is_one_end(store: Store) -> None:
+    """Whichever is first, the job ends once, and what is handled twice comes too late."""
+    job = await record(store, moved(await accepted(store)))
+    moves = [store.record(ended(job, heard=callback(job))) for _ in range(3)]
+    *ends, repeat = await asyncio.gather(*moves, kept(store, job, hold=30.0))
+
+    assert [Recorded, Stale, Stale] == [type(end) for end in ends]
+    assert isinstance(repeat, CallbackKept)
+    assert repeat.stored is None
+
+
 async def test_a_callback_that_said_nothing_is_done_with_a_note(engine: Engine, store: Store) -> None:
     """It is not handled again, and the job's history tells what it was."""
     job = await accepted(store)
