@@ -15,20 +15,24 @@ from relay.simulators.trifacta import Fate, JobGroup, TrifactaSimulator
 
 BALANCER_PATIENCE = 0.5
 """Seconds after which a relay that takes no callback counts as away."""
+LOOK = 0.02
+"""Seconds between looks whether the vendor answers again."""
 CONTRADICTION: Mapping[str, str] = {"Complete": "Failed", "Failed": "Complete"}
 
 
 class WatchedVendor(TrifactaSimulator):
     """Trifacta, with eyes.
 
-    `pace`: seconds that every answer takes. `racing`: recipes whose job ends when it is first polled, and whose
-    callback sets out at that moment; True where it says the opposite of the poll's answer. `doors`: where callbacks go
-    that come to a relay which is away, as a load balancer would see to it.
+    `pace`: seconds that every answer takes. `shut`: whether all answers wait until it is not. `racing`: recipes whose
+    job ends when it is first polled, and whose callback sets out at that moment; True where it says the opposite of
+    the poll's answer. `doors`: where callbacks go that come to a relay which is away, as a load balancer would see to
+    it.
     """
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self.pace = 0.0
+        self.shut = False
         self.racing: dict[str, bool] = {}
         self.doors: Sequence[str] = ()
         self.most_requests = 0
@@ -58,6 +62,8 @@ class WatchedVendor(TrifactaSimulator):
         if self._requests[about] > 1:
             self.crowded.append(f"{on} {job}")
         try:
+            while self.shut:
+                await asyncio.sleep(LOOK)
             if self.pace:
                 await asyncio.sleep(self.pace)
             return await super().answer(request, on, do, subject=subject, job=job)
