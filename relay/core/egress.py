@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -52,7 +52,7 @@ def check_url(url: str, policy: EgressPolicy) -> str | None:
         return "it holds a space, a control character or a backslash; percent-encode it"
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        host, port = _host_and_port(parts.netloc)
     except ValueError:
         return "it cannot be read as a URL"
     if parts.scheme not in ("https", "http"):
@@ -66,6 +66,13 @@ def check_url(url: str, policy: EgressPolicy) -> str | None:
     if port == 0:
         return "its port must be between 1 and 65535"
     return _check_bracketed(parts.netloc) if "[" in parts.netloc else _check_name(host)
+
+
+@lru_cache(1024)
+def _host_and_port(netloc: str) -> tuple[str | None, int | None]:
+    """Of an authority. Raises ValueError for a port that is none."""
+    parts = SplitResult("", netloc, "", "", "")
+    return parts.hostname, parts.port
 
 
 def forbidden(address: str | Address, allow: Iterable[Network] = ()) -> str | None:

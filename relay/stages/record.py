@@ -266,8 +266,9 @@ class Recorder:
     def _ending(self, job: Job) -> Ending:
         result, truncated = _capped(job.result)
         event = event_of(job, result, truncated=truncated)
-        webhooks = enumerate(map(Webhook.unsealed, job.spec.webhooks))
-        deliveries = [_url_delivery(job, number, hook) for number, hook in webhooks if hook.wants(event["type"])]
+        webhooks = enumerate(job.spec.webhooks)
+        ways = [_url_delivery(job, number, wire, event["type"]) for number, wire in webhooks]
+        deliveries = [way for way in ways if way is not None]
         if self._subscribed is not None:
             deliveries += self._subscribed(_delivery_stem(job.id), job, event["type"])
         if self._events_exchange is not None:
@@ -370,7 +371,11 @@ def exchange_delivery(stem: str, exchange: str, correlation_id: str | None) -> N
     )
 
 
-def _url_delivery(job: Job, number: int, webhook: Webhook) -> NewDelivery:
+def _url_delivery(job: Job, number: int, wire: Mapping[str, JsonValue], event: EventType) -> NewDelivery | None:
+    """An event's way to a webhook of its request's, if that wants it."""
+    webhook = Webhook.unsealed(wire)
+    if not webhook.wants(event):
+        return None
     lane = url_lane(webhook.url)
     return NewDelivery(
         id=f"{_delivery_stem(job.id)}_{number}",
@@ -378,7 +383,7 @@ def _url_delivery(job: Job, number: int, webhook: Webhook) -> NewDelivery:
         lane=lane,
         host=lane.partition("://")[2],
         name=webhook.name,
-        target=webhook.sealed(),
+        target=wire,
         patience=patience(webhook.schedule),
     )
 

@@ -1,8 +1,9 @@
 """To receivers' URLs: one request, one answer, through the egress guard."""
 
+import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -30,9 +31,12 @@ from relay.ports import Answer, Blocked, Clock, NotAnswered, Outbound
 BODY_CAP: Final = 64 * 1024
 EXCERPT: Final = 4096
 CONNECTIONS: Final = 256
+DESTINATIONS: Final = 1024
+"""URLs and origins that are not taken apart anew each time."""
 _BODILESS: Final = frozenset({"GET", "DELETE"})
 _KEPT: Final = "%/:?#[]@!$&'()*+,;=~"
 """What a URL may hold as it is, beside letters, digits and `-._`."""
+_PLAIN: Final = re.compile(rf"[A-Za-z0-9._{re.escape(_KEPT)}-]*")
 
 
 class WebhookSender:
@@ -138,18 +142,28 @@ class WebhookSender:
         return make(resolver=self._resolver, limit=CONNECTIONS, keepalive_timeout=KEEPALIVE)
 
 
+@lru_cache(DESTINATIONS)
 def as_given(text: str) -> URL:
     """The URL with its percent-encoding as it was given; only what no URL may hold is encoded, and the host's name
     put into its ASCII form. Raises ValueError."""
     parts = urlsplit(text)
-    origin = URL(f"{parts.scheme}://{parts.netloc}")
+    origin = _origin(parts.scheme, parts.netloc)
     return URL.build(
         scheme=origin.scheme,
         authority=origin.raw_authority,
-        path=quote(parts.path or "/", safe=_KEPT),
-        query_string=quote(parts.query, safe=_KEPT),
+        path=_quoted(parts.path or "/"),
+        query_string=_quoted(parts.query),
         encoded=True,
     )
+
+
+@lru_cache(DESTINATIONS)
+def _origin(scheme: str, netloc: str) -> URL:
+    return URL(f"{scheme}://{netloc}")
+
+
+def _quoted(text: str) -> str:
+    return text if _PLAIN.fullmatch(text) else quote(text, safe=_KEPT)
 
 
 def _retry_after(text: str, clock: Clock) -> float | None:

@@ -168,7 +168,8 @@ def _keys_in(value: JsonValue) -> Iterator[str]:
         yield value["secretKey"]
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
     for part in inner:
-        yield from _keys_in(part)
+        if not isinstance(part, str | int | float | None):
+            yield from _keys_in(part)
 
 
 # --- find ----------------------------------------------------------------------------------------------------------

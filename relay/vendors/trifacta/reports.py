@@ -95,6 +95,8 @@ def read_refusal(
     missing: ErrorCode = ErrorCode.VENDOR_REJECTED,
 ) -> Fact | None:
     """Why the vendor did not do as asked, in its own words; None when it did. `missing` is what its 404 means."""
+    if response.ok:
+        return None
     fact = refusal(response, attempt, words(response, secrets), missing=missing, details=origin(response))
     if isinstance(fact, NotSent) and fact.retry_after is None:
         return replace(fact, retry_after=until_reset(response))
