@@ -3,6 +3,7 @@
 import http.client
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, TypeAlias
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -24,6 +25,8 @@ Limit = Annotated[int, typer.Option(min=1, help="At most so many, newest first."
 HOME = "http://127.0.0.1:8080"
 TIMEOUT = 90.0
 """Seconds for one answer: longer than relay lets a request wait for its job's end."""
+SILENCE = 60.0
+"""Seconds after which a stream that says nothing is lost: relay says something every 15."""
 PAGE = 200
 
 
@@ -77,12 +80,26 @@ class Client:
 
     def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Any:
         """One request. Raises Failed where nothing answers, Refused for a problem."""
-        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        connection = kind(*self._place, timeout=TIMEOUT)
-        try:
-            connection.request(method, self._prefix + path, body, {**self._headers, **(headers or {})})
-            answer = connection.getresponse()
+        with self._answer(method, path, body, headers or {}, TIMEOUT) as answer:
             return _read(self._server, answer.status, answer.read())
+
+    def lines(self, path: str, headers: Mapping[str, str]) -> Iterator[str]:
+        """The lines of a text at a path, as they come. Raises as `ask` does, also where they break off."""
+        with self._answer("GET", path, None, headers, SILENCE) as answer:
+            if answer.status != 200:
+                _read(self._server, answer.status, answer.read())
+            for line in answer:
+                yield line.decode().rstrip("\r\n")
+
+    @contextmanager
+    def _answer(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout: float
+    ) -> Iterator[http.client.HTTPResponse]:
+        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+        connection = kind(*self._place, timeout=timeout)
+        try:
+            connection.request(method, self._prefix + path, body, {**self._headers, **headers})
+            yield connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             why = f"{error}" or type(error).__name__
             raise Failed(

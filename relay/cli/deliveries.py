@@ -1,11 +1,12 @@
 """`relay deliveries`: who was told, and who could not be."""
 
 import json
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
-from relay.cli import output
+from relay.cli import live, output
 from relay.cli.client import HOME, AsJson, Client, Limit, Row, Server, Token
 
 app = typer.Typer(help="Who was told how jobs ended.", no_args_is_help=True, rich_markup_mode=None)
@@ -82,6 +83,30 @@ def show(
 
 
 @app.command()
+def watch(
+    job: Job = None,
+    subscription: Subscription = None,
+    target: Target = None,
+    event: Event = None,
+    connection: str | None = None,
+    as_json: AsJson = False,
+    server: Server = HOME,
+    token: Token = None,
+) -> None:
+    """Follow deliveries as they are made, tried and ended, a line for each change, within about a second.
+
+    Each line: when, delivery, job, event, target, state, attempts, why; with --json the delivery as listed.
+    """
+    chosen = _chosen(None, False, job, subscription, target, event, connection, None, None)
+    with suppress(KeyboardInterrupt):
+        for row in live.deliveries(Client(server, token), **chosen):
+            if as_json:
+                typer.echo(json.dumps(row, ensure_ascii=False))
+            else:
+                output.line(_change(row))
+
+
+@app.command()
 def redeliver(
     delivery: Annotated[str | None, typer.Argument(metavar="DELIVERY", help="One by its id; else filter.")] = None,
     state: str | None = None,
@@ -155,6 +180,19 @@ def _line(row: Row) -> tuple[str | None, ...]:
         str(row["attemptCount"]),
         output.ago(row["createdAt"]),
         output.due(row["nextAttemptAt"]),
+        row["reason"] or row["waitingFor"],
+    )
+
+
+def _change(row: Row) -> tuple[Any, ...]:
+    return (
+        row["finishedAt"] or output.now(),
+        row["id"],
+        row["jobId"],
+        row["event"],
+        output.target(row),
+        row["state"],
+        str(row["attemptCount"]),
         row["reason"] or row["waitingFor"],
     )
 

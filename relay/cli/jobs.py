@@ -2,12 +2,13 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
-from relay.cli import output
+from relay.cli import live, output
 from relay.cli.client import HOME, AsJson, Client, Limit, Row, Server, Token, job_named
 
 app = typer.Typer(help="What became of requests.", no_args_is_help=True, rich_markup_mode=None)
@@ -121,9 +122,28 @@ def rerun(
 
 
 @app.command()
-def watch(job: Named, as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
-    """Follow a job until it ends; exit code 1 unless it succeeded."""
+def watch(
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="The job's id, or its request id; else all.")] = None,
+    connection: str | None = None,
+    operation: str | None = None,
+    event: Annotated[str | None, typer.Option(help="onJobSuccess or onJobFailure.")] = None,
+    metadata: Metadata = None,
+    as_json: AsJson = False,
+    server: Server = HOME,
+    token: Token = None,
+) -> None:
+    """Follow a job until it ends (exit code 1 unless it succeeded), or how all jobs end, as they do.
+
+    Of all jobs each end is a line: when, job, request, connection, operation, status, why; with --json its event.
+    """
+    tags = output.pairs_of(metadata or [], "--metadata")
+    wanted = {"connection": connection, "operation": operation, "event": event}
     client = Client(server, token)
+    if job is None:
+        _watch_all(client, {**wanted, **{f"metadata.{key}": value for key, value in tags.items()}}, as_json=as_json)
+        return
+    if tags or any(wanted.values()):
+        raise typer.BadParameter("filters are for all jobs: leave JOB out, or the filters")
     found = job_named(client, job)
     for line in _news(client, found):
         if as_json:
@@ -131,6 +151,18 @@ def watch(job: Named, as_json: AsJson = False, server: Server = HOME, token: Tok
         else:
             typer.echo(f"{line['at']}  {line['what']:<20} {output.plain(line['detail'])}")
     _exit_by(client.get(f"/v1/jobs/{found['jobId']}"))
+
+
+def _watch_all(client: Client, wanted: Mapping[str, str | None], *, as_json: bool) -> None:
+    """Until somebody has seen enough."""
+    with suppress(KeyboardInterrupt):
+        for kind, data in live.events(client, **wanted):
+            if kind == "gap":
+                typer.echo(f"relay: {json.loads(data)['detail']}", err=True)
+            elif as_json:
+                typer.echo(data)
+            else:
+                output.line(live.told(kind, data))
 
 
 def _act(act: str, client: Client, job: str | None, chosen: Row, *, wait: bool, dry_run: bool, as_json: bool) -> None:

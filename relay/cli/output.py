@@ -60,6 +60,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], empty: str = "non
     _print(shown)
 
 
+def line(cells: Iterable[Any]) -> None:
+    """One line at once, its cells two spaces apart; what is empty is a dash."""
+    typer.echo("  ".join(" ".join(plain(cell).split()) or "-" for cell in cells))
+
+
 def fields(pairs: Iterable[tuple[str, Any]]) -> None:
     """Names and values below each other; empty ones are left out."""
     from rich.table import Table
@@ -98,6 +103,11 @@ def plain(value: Any) -> str:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
+
+
+def now() -> str:
+    """This moment as relay writes times."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def ago(time: str | None) -> str:

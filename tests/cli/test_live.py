@@ -1,0 +1,179 @@
+"""Commands that follow a relay as it works."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from aiohttp import ClientSession
+from typer.testing import CliRunner
+
+from relay.app import Relay
+from relay.cli import app
+from relay.simulators.trifacta import TrifactaSimulator
+from tests.cli.conftest import Cli
+from tests.ports import free_port
+from tests.running import running, settings, until
+
+OK = ("--connection", "tri", "--parameter", "wrangledDataset.id=7")
+FAILS = ("--connection", "tri", "--parameter", "wrangledDataset.id=9001")
+
+
+class Watch:
+    """A command that goes on until it is interrupted."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def line(self) -> str:
+        """The next line that it prints."""
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        assert line, "it has ended"
+        return line.decode().rstrip("\n")
+
+    async def error(self) -> str:
+        """The next line on standard error."""
+        assert self._process.stderr is not None
+        return (await self._process.stderr.readline()).decode()
+
+    async def interrupted(self) -> int:
+        """Its exit code after a Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
+        return await self._process.wait()
+
+
+@asynccontextmanager
+async def watching(url: str, *arguments: str) -> AsyncIterator[Watch]:
+    """`relay` with these arguments, as a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "relay",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"RELAY_SERVER": url},
+    )
+    try:
+        yield Watch(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def _streams(relay: Relay) -> bool:
+    """Whether somebody follows the events."""
+    return bool(relay.store._hearers)
+
+
+async def test_all_jobs_ends_are_followed(relay: Relay, cli: Cli) -> None:
+    """Each end is a line that says when, which job, what and why; the command goes on until it is interrupted."""
+    async with watching(relay.server.url, "jobs", "watch") as watch:
+        await until(lambda: _streams(relay))
+        good = await cli("submit", *OK, "--request-id", "a", "--wait", "--json")
+        bad = await cli("submit", *FAILS, "--request-id", "b", "--wait", "--json")
+        lines = [(await watch.line()).split("  ") for _ in range(2)]
+        code = await watch.interrupted()
+
+    jobs = [good.json, bad.json]
+    assert [[job["finishedAt"], job["jobId"], job["requestId"], "tri", "run", job["state"]] for job in jobs] == [
+        line[:6] for line in lines
+    ]
+    assert ("-", "job_failed: ", 0) == (lines[0][6], lines[1][6][:12], code)
+
+
+async def test_events_are_followed_as_json(relay: Relay, cli: Cli) -> None:
+    """With --json each line is an event, and filters choose which."""
+    async with watching(relay.server.url, "jobs", "watch", "--json", "--event", "onJobFailure") as watch:
+        await until(lambda: _streams(relay))
+        await cli("submit", *OK, "--wait")
+        bad = await cli("submit", *FAILS, "--wait", "--json")
+        event = json.loads(await watch.line())
+
+    assert ("onJobFailure", bad.json["jobId"]) == (event["type"], event["data"]["jobId"])
+
+
+async def test_following_outlives_relay(tmp_path: Path, vendor: TrifactaSimulator) -> None:
+    """When relay is started anew the command goes on by itself, with what ended before it was back too."""
+    port = free_port()
+    given = settings(tmp_path, vendor, http={"port": port})
+    url = f"http://127.0.0.1:{port}"
+    async with AsyncExitStack() as stack:
+        async with running(tmp_path, given) as relay:
+            watch = await stack.enter_async_context(watching(url, "jobs", "watch"))
+            await until(lambda: _streams(relay))
+            first = await _ended(relay, "first")
+            seen = [(await watch.line()).split("  ")[1]]
+        lost = await watch.error()
+        async with running(tmp_path, settings(tmp_path, vendor)) as elsewhere:
+            missed = await _ended(elsewhere, "missed")
+        async with running(tmp_path, given) as again:
+            seen.append((await watch.line()).split("  ")[1])
+            last = await _ended(again, "last")
+            seen.append((await watch.line()).split("  ")[1])
+
+    assert [first, missed, last] == seen
+    assert "trying again" in lost
+
+
+async def _ended(relay: Relay, request_id: str) -> str:
+    """The id of a job that has ended."""
+    body = {"requestId": request_id, "connection": "tri", "parameters": {"wrangledDataset": {"id": 7}}}
+    async with (
+        ClientSession(relay.server.url) as http,
+        http.post("/v1/jobs", json=body, headers={"Prefer": "wait=30"}) as answer,
+    ):
+        return str((await answer.json())["jobId"])
+
+
+async def test_deliveries_are_followed(relay: Relay, cli: Cli) -> None:
+    """Each delivery that is made, tried or ended is a line with how it stands."""
+    body = {"connection": "tri", "parameters": {"wrangledDataset": {"id": 7}}}
+    hook = {"name": "slack", "url": "http://127.0.0.1:1/x", "schedule": [0]}
+    request = json.dumps({**body, "webhooks": [hook]})
+    await cli("submit", "-", "--wait", stdin=request)
+    before = (await cli("deliveries", "list", "--json")).json[0]
+    async with watching(relay.server.url, "deliveries", "watch", "--json") as watch:
+        row = before
+        while row["id"] == before["id"]:
+            await cli("submit", "-", "--wait", stdin=request)
+            row = json.loads(await watch.line())
+        while row["state"] != "exhausted":
+            row = json.loads(await watch.line())
+        code = await watch.interrupted()
+
+    assert ("127.0.0.1:1", "slack", 1, 0) == (row["target"], row["name"], row["attemptCount"], code)
+
+
+async def test_a_change_of_a_pending_delivery_is_told(relay: Relay, cli: Cli) -> None:
+    """What was pending before the command began is followed too."""
+    hook = {"url": "http://127.0.0.1:1/x", "schedule": [0, *[1] * 60]}
+    body = {"connection": "tri", "parameters": {"wrangledDataset": {"id": 7}}, "webhooks": [hook]}
+    await cli("submit", "-", "--wait", stdin=json.dumps(body))
+    (delivery,) = (await cli("deliveries", "list", "--json")).json
+    async with watching(relay.server.url, "deliveries", "watch") as watch:
+        cells = (await watch.line()).split("  ")
+
+    assert [delivery["id"], delivery["jobId"], "onJobSuccess", "127.0.0.1:1"] == cells[1:5]
+
+
+async def test_nobody_answers(cli: Cli) -> None:
+    """Where no relay answers at first, or it refuses, the command ends with a word on why."""
+    away = await cli("jobs", "watch", RELAY_SERVER="http://127.0.0.1:1")
+    refused = await cli("jobs", "watch", "--event", "onJob")
+
+    assert (1, 1, True) == (away.code, refused.code, "relay serve" in away.err)
+    assert "invalid_request: event:" in refused.err
+
+
+def test_filters_are_for_all_jobs() -> None:
+    """A job by name and a filter are wrong use together."""
+    done = CliRunner().invoke(app, ("jobs", "watch", "a", "--connection", "tri"))
+
+    assert (2, True) == (done.exit_code, "filters are for all jobs" in done.stderr)
