@@ -150,7 +150,7 @@ async def test_nobody_answers(cli: Cli) -> None:
         ("submit", "--connection", "tri", "--parameter", "x"),
         ("submit", "--connection", "tri", "--parameter", "x=1", "--parameter", "x.y=1"),
         ("jobs", "list", "--server", "localhost"),
-        ("simulate", "acme"),
+        ("simulate", "unheard-of"),
         ("tokens", "create", "me"),
         ("tokens", "create", "me", "--scope", "rule"),
     ],

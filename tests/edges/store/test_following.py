@@ -9,8 +9,9 @@ import asyncpg
 import pytest
 
 from relay.edges.store import PostgresStore
+from relay.edges.store import sqlite as engine_room
 from relay.ports import DeliveryMoved, EventMark, EventPage, FollowedEvent, JobMoved, RequestRefused, Store
-from tests.edges.store.conftest import Engine, PostgresEngine
+from tests.edges.store.conftest import Engine, PostgresEngine, SqliteEngine
 from tests.edges.store.making import accepted, claim_delivery, delivery, ended, event, record
 
 RETENTION = 30 * 86400.0
@@ -140,6 +141,20 @@ async def test_commits_are_heard(store: Store) -> None:
     await told(store, "later")
 
     assert heard == ["event"]
+
+
+async def test_events_of_before_are_followed(sqlite: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in which positions could be given twice is taken over with its events, and positions go on from there."""
+    known = engine_room.migrations()
+    monkeypatch.setattr(engine_room, "migrations", lambda: known[:6])
+    await told(await sqlite.open(), "old")
+    monkeypatch.setattr(engine_room, "migrations", lambda: known)
+    store = await sqlite.reopened()
+    follower = Follower(store)
+    await told(store, "new")
+
+    assert await follower.look() == ["old", "new"]
+    assert [1, 2] == [each.position for each in follower.pages[0].items]
 
 
 # --- PostgreSQL: commits in another order than keys ---
