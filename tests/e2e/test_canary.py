@@ -244,7 +244,10 @@ class House:
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as connection:
             connection.request(method, path, body, headers)
             response = connection.getresponse()
-            return Answer(status=response.status, head=response.getheaders(), body=response.read())
+            endless = response.getheader("Content-Type") == "text/event-stream"
+            # Of a stream that goes on for ever what there is to be said at once.
+            body = response.read1() if endless else response.read()
+            return Answer(status=response.status, head=response.getheaders(), body=body)
 
     def items(self, path: str) -> list[Any]:
         """What a listing lists."""
