@@ -85,9 +85,9 @@ async def test_a_restart_finds_what_was_held(engine: Engine, store: Store) -> No
 
 async def test_the_oldest_due_comes_first(engine: Engine, store: Store) -> None:
     """Rows come in the order in which they fell due, whatever their lanes, and no more than asked for."""
-    delays = {"a": 3.0, "b": 1.0, "c": 4.0, "d": 2.0}
+    delays = {"a": 300.0, "b": 100.0, "c": 400.0, "d": 200.0}
     jobs = {lane: await accepted(store, connection=lane, delay=delay) for lane, delay in delays.items()}
-    engine.tick(5.0)
+    engine.tick(500.0)
 
     first, rest = await claim(store, total=3), await claim(store)
     assert [job.id for job in first.jobs] == [jobs[lane].id for lane in ("b", "d", "a")]
