@@ -1,4 +1,5 @@
-"""The official Standard Webhooks library for Node, in the release that node/ pins, takes what relay sends."""
+"""The official libraries for Node, Standard Webhooks' and Svix's, in the releases that node/ pins, take what relay
+sends."""
 
 import base64
 import json
@@ -21,14 +22,20 @@ Verify = Callable[[list[Delivered], bytes], list[bool]]
 
 
 @pytest.fixture(scope="module")
-def verify(tmp_path_factory: pytest.TempPathFactory) -> Verify:
-    """What the library says to deliveries whose bodies got a tail on their way."""
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that has the libraries."""
     folder = shutil.copytree(NODE, tmp_path_factory.mktemp("npm") / "node")
     run(INSTALL, folder)
+    return folder
+
+
+@pytest.fixture(params=["standardwebhooks", "svix"])
+def verify(installed: Path, request: pytest.FixtureRequest) -> Verify:
+    """What the library says to deliveries whose bodies got a tail on their way."""
 
     def verified(deliveries: list[Delivered], tail: bytes) -> list[bool]:
         lines = [json.dumps(_shown(each, tail)) for each in deliveries]
-        return verdicts(run(("node", "official.mjs"), folder, "\n".join(lines)))
+        return verdicts(run(("node", "official.mjs", request.param), installed, "\n".join(lines)))
 
     return verified
 

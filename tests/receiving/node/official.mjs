@@ -1,6 +1,7 @@
-// Verifies deliveries by the official library: a line of JSON {secret, headers, body} in, true or false a line out.
+// Verifies deliveries by the library that is named: a line of JSON {secret, headers, body} in, true or false a line out.
 import { readFileSync } from "node:fs";
-import { Webhook, WebhookVerificationError } from "standardwebhooks";
+
+const { Webhook, WebhookVerificationError } = await import(process.argv[2]);
 
 for (const line of readFileSync(0, "utf8").trimEnd().split("\n")) {
   const { secret, headers, body } = JSON.parse(line);
