@@ -56,9 +56,10 @@ def claim(want: Claim, vault: Vault, now: float) -> Script[Outcome]:
     picked = yield from _with_probes(want, doors, picked, now)
     whole: Sequence[Row] = ()
     if picked:
-        keys = dumps([pick.key for pick in picked])
+        place = {pick.key: number for number, pick in enumerate(picked)}
+        keys = dumps(list(place))
         yield Run(f"{table}_lease", {"keys": keys, "until": now + want.lease})
-        whole = yield Run(_WHOLE[table], {"keys": keys})
+        whole = sorted((yield Run(_WHOLE[table], {"keys": keys})), key=lambda row: place[row[0]])
     proving = [pick for pick in picked if not pick.late and doors[pick.lane].state.restricted]
     yield from _forget_open_lanes(want, doors)
     next_due = yield from _next_due(table, doors, now)
