@@ -21,12 +21,14 @@ def _vendors(context: typer.Context, as_json: AsJson = False, server: Server = H
 @app.command("list")
 def index(as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
     """Every operation, and which vendor has it."""
+    from relay.core.vendor import OPERATIONS
+
     found: list[Row] = Client(server, token).get("/v1/vendors")["items"]
     if as_json:
         output.print_json(found)
         return
     kinds = {vendor["name"]: {each["name"]: each["kind"] for each in vendor["operations"]} for vendor in found}
-    operations = dict.fromkeys(name for vendor in kinds.values() for name in vendor)
+    operations = (name for name in OPERATIONS if any(name in vendor for vendor in kinds.values()))
     rows = ([name, *(kinds[vendor].get(name, "–") for vendor in kinds)] for name in operations)
     output.table(("operation", *kinds), rows, "no vendors")
 

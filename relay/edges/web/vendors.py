@@ -73,6 +73,7 @@ def _account(call: Call) -> Account:
 
 async def _views(call: Call, accounts: Mapping[str, Account]) -> tuple[ConnectionView, ...]:
     jobs, now = await _jobs_by_connection(call), await call.doors.store.connections_now()
+    at = call.doors.clock()
     return tuple(
         ConnectionView(
             name=name,
@@ -80,7 +81,7 @@ async def _views(call: Call, accounts: Mapping[str, Account]) -> tuple[Connectio
             base_url=without_credentials(account.connection.base_url),
             operations=tuple(each for each in account.vendor.operations if each in account.allowed),
             jobs=dict(jobs[name]),
-            **connection_state(now.get(name)),
+            **connection_state(now.get(name), at),
         )
         for name, account in accounts.items()
     )

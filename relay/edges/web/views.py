@@ -209,7 +209,7 @@ class ConnectionView(Message):
     base_url: str
     operations: tuple[str, ...]
     state: Literal["open", "paused", "closed", "reopening"] = Field(
-        description="`closed`: its vendor does not fare well, and one job at a time is tried; `reopening`: a few are."
+        description="`closed`: its vendor does not fare well, and is left alone; `reopening`: a few jobs are tried."
     )
     closed_until: str | None = None
     paused_by: str | None = None
@@ -402,13 +402,13 @@ def _time(at: float | None) -> str | None:
 # --- vendors ---
 
 
-def connection_state(now: ConnectionNow | None) -> dict[str, Any]:
-    """How a connection fares; None where nothing is wrong with it."""
+def connection_state(now: ConnectionNow | None, at: float) -> dict[str, Any]:
+    """How a connection fares at this time; None where nothing is wrong with it."""
     if now is None:
         return {"state": "open"}
     if now.paused_by is not None:
         return {"state": "paused", "paused_by": now.paused_by, "paused_at": _time(now.paused_at)}
-    if now.slots > 1:
+    if now.slots > 1 or (now.closed_until or 0.0) <= at:
         return {"state": "reopening"}
     return {"state": "closed", "closed_until": _time(now.closed_until)}
 
