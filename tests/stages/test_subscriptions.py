@@ -216,7 +216,7 @@ async def test_of_two_who_delete_one_does(bench: Bench, receiver: Receiver) -> N
     one = await subscribed(bench, receiver)
     done = await asyncio.gather(*(bench.subscriptions.drop(one.id, "ops") for _ in range(2)), return_exceptions=True)
 
-    assert [None, NoSubscription] == [each and type(each) for each in done]
+    assert {None, NoSubscription} == {each and type(each) for each in done}
 
 
 async def test_what_was_claimed_before_a_pause_is_not_sent(bench: Bench, receiver: Receiver) -> None:

@@ -327,27 +327,29 @@ WHERE CASE WHEN EXISTS (SELECT 1 FROM job AS w
            THEN pg_try_advisory_xact_lock(hashtextextended('relay places ' || r.value, 0)) ELSE false END;
 
 -- name: give_places
--- A lane's free places, of `:most`, to those who have waited longest. A place is taken until its job has ended.
-UPDATE job SET waits_from = NULL, due = :now
-WHERE key IN (
+-- A lane's free places, of `:most`, to those who have waited longest. A place is taken until its job has ended. They are
+-- chosen once and apart: a plan that looks again for each row finds others each time, past the limit.
+WITH given AS MATERIALIZED (
     SELECT w.key FROM job AS w
     WHERE w.lane = :lane AND w.waits_from <= :now AND w.waits_from IS NOT NULL AND w.due IS NOT NULL AND NOT w.leased
     ORDER BY w.waits_from
     LIMIT greatest(0, :most::bigint - (SELECT count(*) FROM job AS t
                                        WHERE t.lane = :lane AND t.limited AND t.waits_from IS NULL
                                          AND t.due IS NOT NULL))
-    FOR UPDATE SKIP LOCKED);
+    FOR UPDATE SKIP LOCKED)
+UPDATE job SET waits_from = NULL, due = :now FROM given WHERE job.key = given.key;
 
 -- name: free_jobs
 -- Jobs that wait for a place where there is no limit any more.
-UPDATE job SET waits_from = NULL, due = least(greatest(waits_from, :now), deadline)
-WHERE key IN (
+WITH freed AS MATERIALIZED (
     SELECT w.key FROM job AS w
     WHERE w.waits_from IS NOT NULL AND w.due IS NOT NULL AND NOT w.leased
       AND w.lane NOT IN (SELECT value FROM jsonb_array_elements_text(:lanes))
     LIMIT :batch
     FOR UPDATE SKIP LOCKED)
-RETURNING key;
+UPDATE job SET waits_from = NULL, due = least(greatest(waits_from, :now), deadline)
+FROM freed WHERE job.key = freed.key
+RETURNING job.key;
 
 -- name: {table}_next
 -- When the next row of these lanes is due.
@@ -632,10 +634,7 @@ DELETE FROM job_card WHERE key IN (SELECT value::bigint FROM jsonb_array_element
 -- name: give_up_deliveries
 -- Deliveries whose patience ended while their lane was closed: nobody will try them, so nobody else would say so. Those
 -- of a paused subscription wait.
-UPDATE delivery
-SET version = version + 1, state = 'exhausted', due = NULL, leased = false, finished_at = :now,
-    reason = 'its time ran out while its target was down'
-WHERE key IN (
+WITH hopeless AS MATERIALIZED (
     SELECT d.key FROM lane AS l JOIN delivery AS d ON d.lane = l.lane
     WHERE l.stage = 'announce' AND l.slots IS NOT NULL
       AND d.expires <= :now AND d.expires IS NOT NULL AND d.due IS NOT NULL AND d.due <= :now
@@ -643,7 +642,11 @@ WHERE key IN (
                       WHERE d.kind = 'subscription' AND s.id = substr(d.lane, 14) AND s.state = 'paused')
     LIMIT :batch
     FOR UPDATE OF d SKIP LOCKED)
-RETURNING id;
+UPDATE delivery
+SET version = version + 1, state = 'exhausted', due = NULL, leased = false, finished_at = :now,
+    reason = 'its time ran out while its target was down'
+FROM hopeless WHERE delivery.key = hopeless.key
+RETURNING delivery.id;
 
 -- name: begin
 -- A transaction's first words: the store's clock, which is the database's where none is `:given`, and its id, if it is to be `:known` what became of it.

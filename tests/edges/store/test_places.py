@@ -129,3 +129,17 @@ async def test_places_hold_among_relays(postgres: PostgresEngine) -> None:
         _, job = under_way.popitem()
         await record(stores[0], ended(job))
         done.add(job.id)
+
+
+async def test_no_more_than_the_places_by_any_plan(postgres: PostgresEngine) -> None:
+    """Whichever way PostgreSQL takes through its tables, a limit is a limit."""
+    name = (await postgres.ask("SELECT current_database()"))[0][0]
+    ways = ("enable_hashjoin", "enable_mergejoin", "enable_hashagg", "enable_sort", "enable_material")
+    await postgres.do("".join(f'ALTER DATABASE "{name}" SET {way} = off;' for way in ways))
+    try:
+        store = await postgres.open()
+        jobs = await limited(store, 12)
+
+        assert jobs[:PLACES] == ids(await claim(store))
+    finally:
+        await postgres.do("".join(f'ALTER DATABASE "{name}" RESET {way};' for way in ways))
