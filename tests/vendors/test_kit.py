@@ -9,7 +9,7 @@ from pydantic import ConfigDict
 
 from relay.core import facts
 from relay.core.facts import Fact, Ref
-from relay.core.flow import Flow, Request
+from relay.core.flow import Flow, Request, Response
 from relay.core.job import ErrorCode, Job, JobError
 from relay.core.room import Recorded, Room
 from relay.core.vendor import Callback, CallbackAddress, Connection, Operation, Parameters
@@ -186,3 +186,18 @@ def test_a_room_that_raises_is_told_too() -> None:
     found = dict(broken(dataclasses.replace(TRIFACTA, parameters={})))
 
     assert "the room could not be asked: KeyError: 'run'" == found["broken_submits_are_unanswered"]
+
+
+def test_a_flow_that_asks_less_than_was_recorded_is_told() -> None:
+    """What it leaves out is named."""
+    exchanges = [(LOOK, Response(status=500))] * 2
+    short = Recorded(name="x", flow=ending_in(lambda _: DONE), exchanges=exchanges, ends_in=DONE)
+    found = dict(broken(dataclasses.replace(TRIFACTA, recorded=[short])))
+
+    assert f"it ends without asking {LOOK}" == found["recorded_exchanges_end_in_their_fact"]
+
+
+def test_there_is_no_room_of_an_unknown_vendor() -> None:
+    """Nothing is imported by a name that is not in the registry."""
+    with pytest.raises(KeyError):
+        room_of("os")

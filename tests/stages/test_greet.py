@@ -1,0 +1,71 @@
+"""Whether a vendor is there and lets relay in, in words."""
+
+from dataclasses import replace
+
+import pytest
+
+from relay.core.flow import Flow, NotLetIn
+from relay.core.vendor import Connection, Credentials, Login
+from relay.simulators.faults import Fault, Harm
+from relay.simulators.trifacta import TrifactaSimulator
+from relay.stages.greet import greet
+from relay.vendors.trifacta import VENDOR
+from tests.stages.bench import Bench
+from tests.stages.conftest import Furnish
+
+
+async def test_a_vendor_that_lets_relay_in(bench: Bench, vendor: TrifactaSimulator) -> None:
+    """It says so, under the URL as it may be shown."""
+    came = await greet(bench.vendors, bench.accounts["tri"], lambda _: "https://shown")
+
+    assert (True, "trifacta at https://shown lets relay in") == (came.well, came.told)
+    assert [] == vendor.truth()
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        ("denied", "the vendor refuses the credentials (401 to GET /v4/jobLibrary)"),
+        ("missing", "answers GET /v4/jobLibrary with 404: check baseUrl"),
+        ("reset", "the connection broke"),
+    ],
+)
+async def test_a_vendor_that_does_not(bench: Bench, vendor: TrifactaSimulator, harm: Harm, words: str) -> None:
+    """Why is told."""
+    vendor.faults.add(Fault(on="any", harm=harm, times=None))
+    came = await greet(bench.vendors, bench.accounts["tri"])
+
+    assert came.well is False
+    assert words in came.told
+
+
+async def test_a_vendor_that_says_nothing(
+    bench: Bench, vendor: TrifactaSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not waited for for ever."""
+    monkeypatch.setattr("relay.stages.greet.PATIENCE", 0.05)
+    vendor.faults.add(Fault(on="any", harm="slow", seconds=30.0, times=None))
+    came = await greet(bench.vendors, bench.accounts["tri"])
+
+    assert (False, "no answer within 0.05 s") == (came.well, came.told)
+
+
+async def test_a_token_service_that_refuses(furnish: Furnish) -> None:
+    """Then it is the credentials, not the vendor."""
+
+    def refused(_: Connection, __: Login) -> Flow[Credentials]:
+        yield from ()
+        raise NotLetIn("the refresh token is spent")
+
+    async with furnish(vendor=replace(VENDOR, authenticate=refused)) as bench:
+        came = await greet(bench.vendors, bench.accounts["tri"])
+
+    assert (False, "the credentials are refused: the refresh token is spent") == (came.well, came.told)
+
+
+async def test_a_vendor_without_a_greeting(furnish: Furnish) -> None:
+    """Nothing is asked, and nothing is said of it."""
+    async with furnish(vendor=replace(VENDOR, greeting=lambda _: None)) as bench:
+        came = await greet(bench.vendors, bench.accounts["tri"])
+
+    assert (None, "not asked: trifacta declares no greeting") == (came.well, came.told)
