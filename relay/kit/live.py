@@ -14,6 +14,7 @@ from relay.core.job import Job
 from relay.core.lifecycle import Rules, advance
 from relay.core.room import Room
 from relay.core.vendor import Connection, Operation
+from relay.ports import FlowFailed
 
 BETWEEN_LOOKS = 0.2
 """Seconds."""
@@ -37,7 +38,7 @@ async def ask_everything(room: Room, connection: Connection, talk: Talk, patienc
         try:
             async with asyncio.timeout(patience):
                 told, kept = await _follow(operation, connection, job, talk)
-        except TransportError as error:
+        except (TransportError, FlowFailed) as error:
             told, kept = f"{type(error).__name__}: {error}", False
         except TimeoutError:
             told, kept = f"it has not ended after {patience:g} s", False
@@ -61,7 +62,11 @@ async def lose_an_answer(room: Room, connection: Connection, talk: Talk, patienc
         return Seen(operation="run", kept=False, told="the server did not lose its answer to the first submit")
     deadline = time.monotonic() + patience
     while True:
-        found = await talk(run.find(connection, job, None))
+        try:
+            found = await talk(run.find(connection, job, None))
+        except (TransportError, FlowFailed) as error:
+            told = f"not found again: {type(error).__name__}: {error}"
+            return Seen(operation="run whose answer is lost", kept=False, told=told)
         if isinstance(found, facts.Found | facts.Submitted):
             told = f"found again as {found.ref.id}"
             return Seen(operation="run whose answer is lost", kept=True, told=told)

@@ -152,9 +152,12 @@ class SubscriptionBook:
         now = {each.id: each for each in configured}
         if now == self._configured:
             return
+        if now:
+            await self._store.record(SubscriptionsConfigured(ids=tuple(sorted(now))))
+        # Only now: a store that was away is asked again with the next reading of the settings.
         self._configured = now
         self._edition = -1
-        await self.load()
+        await self.refresh()
 
     async def run(self) -> None:
         """Look now and then whether any was changed elsewhere."""
@@ -285,8 +288,7 @@ class SubscriptionBook:
             secrets=(SigningSecret(secret=_new_secret()),),
             last_act=f"created by {by}",
         )
-        if any(each.name == asked.name for each in self._configured.values()):
-            raise _name_taken(asked.name)
+        self._check_free(asked.name)
         if isinstance(await self._store.record(SubscriptionKept(subscription=one)), NameTaken):
             raise _name_taken(asked.name)
         return await self.get(one.id)
@@ -301,6 +303,8 @@ class SubscriptionBook:
             self._check_own(one)
             asked = asked_of(one)
             self._check(asked)
+            if asked.name != one.name:
+                self._check_free(asked.name)
             return replace(one, name=asked.name, definition=asked.wire(), last_act=f"changed by {by}")
 
         return await self._altered(subscription_id, altered)
@@ -361,6 +365,11 @@ class SubscriptionBook:
     def _check(self, asked: SubscriptionRequest) -> None:
         if (fault := self._check_url(asked.url)) is not None:
             raise refuse(ErrorCode.INVALID_REQUEST, "url", fault)
+
+    def _check_free(self, name: str) -> None:
+        """Whether the settings leave the name to others: the store knows nothing of theirs."""
+        if any(each.name == name for each in self._configured.values()):
+            raise _name_taken(name)
 
     def _check_own(self, one: Subscription) -> None:
         if one.configured:

@@ -181,7 +181,7 @@ async def test_connections_are_paused_resumed_and_tested(cli: Cli) -> None:
 
     assert (0, True) == (paused.code, "paused by local" in paused.out)
     assert "paused by local" in listed.out
-    assert (0, "tri") == (resumed.code, resumed.json["name"])
+    assert (0, "tri", False) == (resumed.code, resumed.json["name"], resumed.json["state"] == "paused")
     assert (0, True) == (tested.code, "lets relay in" in tested.out)
     assert (1, True) == (unknown.code, "there is no connection 'nowhere'" in unknown.err)
 

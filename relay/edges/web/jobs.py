@@ -67,19 +67,10 @@ async def cancel(call: Call) -> web.Response:
     job = await _job(call)
     if job.state.terminal:
         raise Wrong(409, ErrorCode.ALREADY_FINISHED.value, f"{job.id} has ended: it is {job.state.value}")
-    account = call.doors.accounts.get(job.spec.connection)
-    operation = account.operation_of(job) if account else None
-    if account is not None and (operation is None or operation.cancel is None) and job.state is not State.ACCEPTED:
-        detail = f"{account.vendor.name} cannot stop a job that it has taken"
-        raise Wrong(422, ErrorCode.UNSUPPORTED_OPERATION.value, detail)
-    outcome = await call.doors.take(
-        Asked(
-            request={"operation": "cancel", "target": {"jobId": job.id}},
-            fallback_id=call.request.headers.get("Idempotency-Key"),
-            traceparent=call.request.headers.get("traceparent"),
-            connections=call.caller.connections,
-        )
-    )
+    if (why := unstoppable(call, job)) is not None:
+        raise Wrong(422, ErrorCode.UNSUPPORTED_OPERATION.value, why)
+    key = call.request.headers.get("Idempotency-Key")
+    outcome = await call.doors.take(asked_of(call, {"operation": "cancel", "target": {"jobId": job.id}}, key))
     log.info("audit.cancel", by=call.caller.name, job=job.id, cancel=outcome.job.id)
     return await _taken(call, outcome)
 
@@ -91,16 +82,29 @@ async def rerun(call: Call) -> web.Response:
     strange = sorted(more.keys() - _OF_RERUN)
     if strange:
         raise unprocessable([Complaint(path=name, message="a rerun takes it from its target") for name in strange])
-    outcome = await call.doors.take(
-        Asked(
-            request={**more, "operation": "rerun", "target": {"jobId": job.id}},
-            fallback_id=call.request.headers.get("Idempotency-Key"),
-            traceparent=call.request.headers.get("traceparent"),
-            connections=call.caller.connections,
-        )
-    )
+    asked = {**more, "operation": "rerun", "target": {"jobId": job.id}}
+    outcome = await call.doors.take(asked_of(call, asked, call.request.headers.get("Idempotency-Key")))
     log.info("audit.rerun", by=call.caller.name, job=job.id, rerun=outcome.job.id)
     return await _taken(call, outcome)
+
+
+def unstoppable(call: Call, job: Job) -> str | None:
+    """Why the job's vendor cannot be asked for its end, None if it can or need not."""
+    account = call.doors.accounts.get(job.spec.connection)
+    operation = account.operation_of(job) if account else None
+    if account is None or job.state is State.ACCEPTED or (operation and operation.cancel):
+        return None
+    return f"{account.vendor.name} cannot stop a job that it has taken"
+
+
+def asked_of(call: Call, request: Mapping[str, JsonValue], fallback_id: str | None = None) -> Asked:
+    """What a caller asks of one of relay's jobs."""
+    return Asked(
+        request=dict(request),
+        fallback_id=fallback_id,
+        traceparent=call.request.headers.get("traceparent"),
+        connections=call.caller.connections,
+    )
 
 
 # --- asking ---

@@ -1,20 +1,20 @@
 """Many jobs at once: canceling them, and running them again, by filter."""
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import structlog
 from aiohttp import web
 
-from relay.core.job import Job
+from relay.core.job import ErrorCode, Job
 from relay.edges.web.bodies import read_json
+from relay.edges.web.jobs import asked_of, unstoppable
 from relay.edges.web.queries import JobChoice, Query
 from relay.edges.web.route import OPERATE, Call, Route, answer
 from relay.edges.web.views import ManyJobsView, RefusedView
 from relay.messages import Refusal
-from relay.ports import Asked, JobFilter
+from relay.ports import JobFilter
 
 log = structlog.get_logger()
 
@@ -76,21 +76,13 @@ async def _ask(call: Call, act: Act, which: JobFilter) -> tuple[list[str], list[
 
 async def _one(call: Call, act: Act, job: Job) -> str | RefusedView:
     """The job that was asked about, or why it was not."""
+    if act == "cancel" and (why := unstoppable(call, job)) is not None:
+        return RefusedView(job_id=job.id, code=ErrorCode.UNSUPPORTED_OPERATION.value, message=why)
     try:
         await call.doors.take(asked_of(call, {"operation": act, "target": {"jobId": job.id}}))
     except Refusal as refusal:
         return RefusedView(job_id=job.id, code=refusal.code.value, message=refusal.complaints[0].message)
     return job.id
-
-
-def asked_of(call: Call, request: Mapping[str, Any]) -> Asked:
-    """What a caller asks of one job."""
-    return Asked(
-        request=dict(request),
-        fallback_id=None,
-        traceparent=call.request.headers.get("traceparent"),
-        connections=call.caller.connections,
-    )
 
 
 ROUTES = tuple(

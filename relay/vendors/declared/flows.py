@@ -267,7 +267,12 @@ def cancel(plan: Plan, connection: Connection, job: Job) -> Flow[Fact]:
         return refused
     word = seen.status if isinstance(seen, StillRunning | Canceled) else None
     state = "canceled" if isinstance(seen, Canceled) else None
-    return Answered(result=reports.body_of(response), vendor_job_id=job.vendor_job_id, status=word, state=state)
+    return Answered(
+        result=reports.chosen(reports.body_of(response), None, secrets),
+        vendor_job_id=job.vendor_job_id,
+        status=word,
+        state=state,
+    )
 
 
 def _seen(plan: Plan, connection: Connection, job: Job) -> Flow[Fact | None]:

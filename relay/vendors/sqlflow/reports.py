@@ -305,7 +305,7 @@ def moved(row: Row, memo: JsonValue) -> bool:
 
 # --- the vendor's words --------------------------------------------------------------------------------------------
 
-_JWT = re.compile(r"eyJ[\w-]+\.[\w-]+(\.[\w-]*)?")
+_JWT = re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+(\.[\w-]*)?")
 """The tokens that the vendor gives out: a flow knows of them only that."""
 
 

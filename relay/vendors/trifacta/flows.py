@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from relay.core.answers import read_object, result_of, rows_of, unavailable, unlooked
+from relay.core.answers import read_object, result_of, rows_of, unavailable
 from relay.core.facts import (
     Answered,
     Canceled,
@@ -218,7 +218,7 @@ def runs_since_submit(connection: Connection, job: Job) -> Flow[list[Mapping[str
     for _ in range(MOST_PAGES):
         response = yield library_request(job, begun, offset=len(listed))
         if not response.ok:
-            return unlooked(response, reports.words(response, secrets_of(connection, job)), reports.origin(response))
+            return reports.unread(response, secrets_of(connection, job))
         try:
             answer = read_object(response)
         except Unreadable as error:

@@ -270,7 +270,7 @@ def progress_of(jobs: Iterable[Mapping[str, JsonValue]]) -> JsonValue:
 def failure(jobs: Iterable[Mapping[str, JsonValue]], secrets: Iterable[str] = ()) -> JobError:
     """Why a job group failed, from its sub-jobs' error messages."""
     reasons = [
-        f"{job.get('jobType') or 'job'} {job.get('id')}: {shorten(str(job['errorMessage']))}"
+        f"{job.get('jobType') or 'job'} {job.get('id')}: {shorten(hide(str(job['errorMessage']), secrets))}"
         for job in jobs
         if job.get("errorMessage")
     ]

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import pytest
 from aiohttp import ClientSession
 
+from relay.edges.web import many
+from relay.simulators.faults import Fault
 from relay.simulators.trifacta import TrifactaSimulator
 from tests.edges.web.test_jobs import RUN, ended, get, post, running
 from tests.running import ENDLESS, until
@@ -51,8 +54,9 @@ async def test_a_rerun_of_nothing_is_not_found(http: ClientSession) -> None:
     assert 404 == status
 
 
-async def test_many_are_canceled_by_filter(http: ClientSession) -> None:
-    """Those that are chosen and have not ended, and no others."""
+async def test_many_are_canceled_by_filter(http: ClientSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are chosen and have not ended, and no others, however many pages they fill."""
+    monkeypatch.setattr(many, "BATCH", 1)
     mine = [await team(http, "mine", parameters=ENDLESS) for _ in range(3)]
     other = await team(http, "other", parameters=ENDLESS)
     done = await team(http, "mine")
@@ -91,3 +95,25 @@ async def test_what_is_wrong_with_a_filter_is_told(http: ClientSession) -> None:
     status, problem = await act(http, "/v1/jobs/cancel", {"filter": {"sate": "running"}})
 
     assert (422, ["filter.sate"]) == (status, [error["path"] for error in problem["errors"]])
+
+
+async def test_what_no_vendor_can_stop_is_told(http: ClientSession, vendor: TrifactaSimulator) -> None:
+    """Of many jobs each that cannot be canceled is named, and why; no cancel is made of it."""
+    _, first = await post(http, {**RUN, "parameters": ENDLESS})
+    run = await running(http, first["jobId"])
+    parameters = {"jobGroup": run["vendorJobId"], "connection": {"id": 1}, "path": ["default"], "table": "t"}
+    parameters |= {"action": "create", "inputFormat": "avro", "flowNodeId": 10}
+    vendor.faults.add(Fault(on="publish", harm="slow", seconds=30.0))
+    _, job = await post(http, {"connection": "tri", "operation": "publish", "parameters": parameters})
+
+    async def taken() -> Any:
+        _, now = await get(http, f"/v1/jobs/{job['jobId']}")
+        return now["state"] == "submitting"
+
+    await until(taken)
+    _, answer = await act(http, "/v1/jobs/cancel", {"filter": {"operation": "publish"}})
+    _, cancels = await get(http, "/v1/jobs", operation="cancel")
+
+    assert (0, [job["jobId"]]) == (answer["count"], [each["jobId"] for each in answer["refused"]])
+    assert "unsupported_operation" == answer["refused"][0]["code"]
+    assert [] == cancels["items"]

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from relay.core.answers import LONGEST
 from relay.core.facts import Succeeded
 from relay.core.flow import NoAnswer, Request
 from relay.core.room import play
-from relay.vendors.trifacta import flows
+from relay.vendors.trifacta import flows, reports
 from relay.vendors.trifacta.recorded import GROUP, OUTPUTS, ROOM, answer, called
 
 
@@ -37,3 +38,12 @@ def test_a_callbacks_outputs_are_asked_for_too() -> None:
     fact = play(flow, [(more, answer(200, OUTPUTS))])
 
     assert OUTPUTS == fact.result["outputs"]
+
+
+def test_a_secret_at_the_edge_of_a_long_message_is_struck_out() -> None:
+    """It is looked for before the message is cut, so that no part of it stays."""
+    secret = ROOM.secrets[0]
+    message = "x" * (LONGEST - 5) + secret
+    error = reports.failure([{"id": 1, "jobType": "wrangle", "errorMessage": message}], [secret])
+
+    assert secret[:4] not in error.message
