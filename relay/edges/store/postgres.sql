@@ -558,11 +558,13 @@ SELECT min(created_at) FROM delivery WHERE state = 'pending';
 SELECT 1;
 
 -- name: ended_jobs
--- Jobs that ended long ago and have told it to everybody.
+-- Jobs that ended long ago and have told it to everybody. What a deleted subscription has not got waits for nobody.
 SELECT c.key FROM job_card AS c
 WHERE c.ended <= :before
   AND NOT EXISTS (SELECT 1 FROM event AS e JOIN delivery AS d ON d.event = e.key
-                  WHERE e.job = c.key AND d.state <> 'delivered')
+                  WHERE e.job = c.key AND d.state <> 'delivered'
+                    AND (d.due IS NOT NULL OR d.kind <> 'subscription'
+                         OR EXISTS (SELECT 1 FROM subscription AS s WHERE s.id = substr(d.lane, 14))))
 ORDER BY c.ended LIMIT :batch;
 
 -- name: ended_refusals
@@ -579,11 +581,15 @@ WITH held AS MATERIALIZED (
     WHERE j.key IN (SELECT value::bigint FROM jsonb_array_elements(:keys))
     FOR UPDATE SKIP LOCKED
 ), told AS MATERIALIZED (
-    SELECT e.job, d.state
+    SELECT e.job, d.state, d.due, d.kind, d.lane
     FROM held AS h JOIN event AS e ON e.job = h.key JOIN delivery AS d ON d.event = e.key
     FOR UPDATE OF d
 )
-SELECT h.key FROM held AS h WHERE NOT EXISTS (SELECT 1 FROM told AS t WHERE t.job = h.key AND t.state <> 'delivered');
+SELECT h.key FROM held AS h
+WHERE NOT EXISTS (SELECT 1 FROM told AS t
+                  WHERE t.job = h.key AND t.state <> 'delivered'
+                    AND (t.due IS NOT NULL OR t.kind <> 'subscription'
+                         OR EXISTS (SELECT 1 FROM subscription AS s WHERE s.id = substr(t.lane, 14))));
 
 -- name: droppable_refusals
 WITH held AS MATERIALIZED (

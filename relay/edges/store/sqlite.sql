@@ -513,11 +513,13 @@ SELECT 1;
 PRAGMA user_version = 0;
 
 -- name: ended_jobs
--- Jobs that ended long ago and have told it to everybody.
+-- Jobs that ended long ago and have told it to everybody. What a deleted subscription has not got waits for nobody.
 SELECT j.key FROM job AS j
 WHERE j.ended <= :before
   AND NOT EXISTS (SELECT 1 FROM event AS e JOIN delivery AS d ON d.event = e.key
-                  WHERE e.job = j.key AND d.state <> 'delivered')
+                  WHERE e.job = j.key AND d.state <> 'delivered'
+                    AND (d.due IS NOT NULL OR d.kind <> 'subscription'
+                         OR EXISTS (SELECT 1 FROM subscription AS s WHERE s.id = substr(d.lane, 14))))
 ORDER BY j.ended LIMIT :batch;
 
 -- name: ended_refusals
@@ -532,7 +534,9 @@ ORDER BY e.at LIMIT :batch;
 SELECT j.key FROM job AS j
 WHERE j.key IN (SELECT value FROM json_each(:keys))
   AND NOT EXISTS (SELECT 1 FROM event AS e JOIN delivery AS d ON d.event = e.key
-                  WHERE e.job = j.key AND d.state <> 'delivered');
+                  WHERE e.job = j.key AND d.state <> 'delivered'
+                    AND (d.due IS NOT NULL OR d.kind <> 'subscription'
+                         OR EXISTS (SELECT 1 FROM subscription AS s WHERE s.id = substr(d.lane, 14))));
 
 -- name: droppable_refusals
 SELECT e.key FROM event AS e

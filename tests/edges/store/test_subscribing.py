@@ -268,6 +268,41 @@ async def test_what_waits_for_a_dropped_subscription_ends(store: Store) -> None:
     assert await store.record(Redeliver(delivery_id="d-1", by="ops")) == Recorded()
 
 
+@pytest.mark.parametrize("ended_as", ["pending", "exhausted", "blocked"])
+async def test_what_a_dropped_subscription_has_not_got_keeps_no_job(
+    engine: Engine, store: Store, ended_as: DeliveryState
+) -> None:
+    """A job goes with the retention though a deleted subscription has not got its event, whether that had waited for it
+    or been given up before; while there is the subscription it stays."""
+    await kept(store)
+    await announced(store, "d-1")
+    if ended_as != "pending":
+        await store.record(DeliveryMoved(delivery=await claim_delivery(store), state=ended_as))
+    engine.tick(1e6)
+    before = await store.sweep(1e5)
+    await store.record(SubscriptionDropped(subscription_id="sub_1", reason="it was deleted"))
+
+    assert (0, 1) == (before, await store.sweep(1e5))
+    assert [] == await all_deliveries(store)
+
+
+async def test_what_somebody_else_has_not_got_keeps_its_job(engine: Engine, store: Store) -> None:
+    """A deleted subscription takes no job with it whose event a URL or another subscription has not got, nor one that
+    was asked for again and has not come to its end."""
+    await kept(store)
+    await kept(store, "sub_2")
+    for targets in ((waiting("d-1"), delivery("d-2")), (waiting("d-3", "sub_2"),), (waiting("d-4"),)):
+        await record(store, ended(await accepted(store), *targets))
+    for one in (await claim(store, "announce")).deliveries:
+        await store.record(DeliveryMoved(delivery=one, state="exhausted"))
+    await store.record(SubscriptionDropped(subscription_id="sub_1", reason="it was deleted"))
+    engine.tick(1e6)
+    await store.record(Redeliver(delivery_id="d-4", by="ops"))
+
+    assert 0 == await store.sweep(1e5)
+    assert {"d-1", "d-2", "d-3", "d-4"} == {one.id for one in await all_deliveries(store)}
+
+
 # --- how it fares ---
 
 
