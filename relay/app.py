@@ -57,7 +57,7 @@ SWEEP_EVERY = 60.0
 BEAT_EVERY = 5.0
 """Seconds between this relay's signs of life to the others on its store."""
 REREAD_EVERY = 5.0
-"""Seconds between looks whether the settings' subscriptions are as they were."""
+"""Seconds between looks whether what the settings say of targets is as it was."""
 LAG_EVERY = 1.0
 GC_THRESHOLD = 50_000
 
@@ -129,8 +129,8 @@ class Relay:
                 for act in (self._sweep, self._share_limits, self._watch_lag, self.receive.match)
             ]
             tasks.append(group.create_task(self.subscriptions.run()))
-            if self._reload is not None and self.settings.subscriptions:
-                tasks.append(group.create_task(self._reread_subscriptions(self._reload)))
+            if self._reload is not None:
+                tasks.append(group.create_task(self._reread_targets(self._reload)))
             if self.broker is not None:
                 tasks.append(group.create_task(self.broker.run()))
             logger.info("relay.started", url=self.server.url, connections=sorted(self.accounts))
@@ -175,9 +175,15 @@ class Relay:
         )
         events_exchange = settings.amqp.events_exchange if settings.amqp else None
         self.subscriptions = SubscriptionBook(
-            store, time.time, _new_id, lambda url: check_url(url, policy), events_exchange, configured_of(settings)
+            store,
+            time.time,
+            _new_id,
+            lambda url: check_url(url, policy),
+            events_exchange,
+            configured_of(settings),
+            settings.deliveries.schedule,
         )
-        recorder = Recorder(
+        self.recorder = recorder = Recorder(
             store,
             time.time,
             self.metrics,
@@ -186,6 +192,7 @@ class Relay:
             self.receive_loop,
             events_exchange,
             self.subscriptions.deliveries,
+            settings.deliveries.schedule,
         )
         self.work = Work(store, self.vendors, self.accounts, self.callbacks, recorder, self.metrics, workers)
         self.receive = Receive(
@@ -355,8 +362,9 @@ class Relay:
                     continue
             await asyncio.sleep(SWEEP_EVERY)
 
-    async def _reread_subscriptions(self, reload: Reload) -> None:
-        """A secret in a file may have been replaced. What cannot be read leaves everything as it was."""
+    async def _reread_targets(self, reload: Reload) -> None:
+        """A secret in a file may have been replaced, or the schedule changed. What cannot be read leaves everything as
+        it was."""
         unreadable = False
         while True:
             await asyncio.sleep(REREAD_EVERY)
@@ -366,11 +374,12 @@ class Relay:
                 unreadable = False
             except SettingsError as error:
                 if not unreadable:
-                    logger.warning("settings.unreadable", setting="subscriptions", reason=str(error))
+                    logger.warning("settings.unreadable", setting="subscriptions, deliveries", reason=str(error))
                 unreadable = True
                 continue
+            schedule = self.recorder.schedule = settings.deliveries.schedule
             with contextlib.suppress(StoreUnavailable):
-                await self.subscriptions.configure(configured_of(settings))
+                await self.subscriptions.configure(configured_of(settings), schedule)
 
     async def _share_limits(self) -> None:
         """Limits at vendors are for all relays on the store together."""

@@ -30,7 +30,6 @@ from pydantic_core import ErrorDetails
 from relay.core import signature
 from relay.core.flow import JsonValue
 from relay.core.job import CompletedBy, ErrorCode, Job, JobError, Mode, State
-from relay.core.schedule import WEBHOOK_SCHEDULE
 from relay.core.vendor import OperationName
 
 EventType: TypeAlias = Literal["onJobSuccess", "onJobFailure"]
@@ -98,6 +97,12 @@ _ANY_CASE = "|".join("".join(f"[{letter}{letter.lower()}]" for letter in word) f
 _AnyCase: TypeAlias = Annotated[str, Field(pattern=f"^({_ANY_CASE})$")]
 
 
+Schedule: TypeAlias = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=31 * 86400)], ...],
+    Field(min_length=1, max_length=100, description="Delays before each attempt, seconds."),
+]
+
+
 class Receiver(Message):
     """A URL that is told how jobs ended, and how. The field names are those of the vendors' own webhooks."""
 
@@ -112,8 +117,8 @@ class Receiver(Message):
     signature: Literal["standard", "timestamped", "body"] = "standard"
     signature_header: Annotated[str, AfterValidator(_header_name)] = "X-Webhook-Signature"
     timeout: float = Field(default=20.0, gt=0, le=60)
-    schedule: tuple[Annotated[float, Field(ge=0, le=31 * 86400)], ...] = Field(
-        default=WEBHOOK_SCHEDULE, min_length=1, max_length=100, description="Delays before each attempt, seconds."
+    schedule: Schedule | None = Field(
+        default=None, description="Delays before each attempt, seconds; absent: those of relay's settings."
     )
     retry_on: Literal["any", "transient"] = "any"
 

@@ -29,9 +29,10 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
+from relay.core.schedule import WEBHOOK_SCHEDULE
 from relay.core.signature import standard_key
 from relay.log import Format, Level
-from relay.messages import Complaint, Standing, complaints_of, json_path, wire_name
+from relay.messages import Complaint, Schedule, Standing, complaints_of, json_path, wire_name
 from relay.vendors import VENDORS
 from relay.vendors.declared import Declaration, Mistakes, vendor_of
 
@@ -184,6 +185,13 @@ class Egress(Section):
     allow_http: bool = False
 
 
+class Deliveries(Section):
+    """How events go to URLs."""
+
+    schedule: Schedule = WEBHOOK_SCHEDULE
+    """Seconds before each attempt, for webhooks and subscriptions that name no schedule of their own."""
+
+
 class Log(Section):
     """What is written to standard error."""
 
@@ -286,6 +294,7 @@ class Settings(Section):
     tokens: tuple[Token, ...] = ()
     subscriptions: Mapping[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")], SubscriptionSettings] = {}
     """Standing webhook targets, by name; these are changed here alone."""
+    deliveries: Deliveries = Deliveries()
     log: Log = Log()
     secret_key: Secret | None = None
     """Encrypts secrets at rest: URL-safe base64 of 32 bytes, several separated by commas while they rotate."""

@@ -11,7 +11,7 @@ import structlog
 
 from relay import failpoints
 from relay.core import signature
-from relay.core.schedule import backoff, hinted, next_try, spread
+from relay.core.schedule import WEBHOOK_SCHEDULE, backoff, hinted, next_try, spread
 from relay.core.template import fill, fill_header, fill_json, fill_url, tokens_of
 from relay.messages import Receiver, Webhook
 from relay.metrics import Metrics
@@ -402,7 +402,7 @@ def _answered(delivery: Delivery, receiver: Receiver, answer: Answer) -> Result:
 
 def _again(delivery: Delivery, receiver: Receiver, failed: Result) -> Result:
     """The failed attempt's sequel: the next one, or the end of the schedule."""
-    delay = next_try(receiver.schedule, delivery.tries + 1, delivery.id)
+    delay = next_try(receiver.schedule or WEBHOOK_SCHEDULE, delivery.tries + 1, delivery.id)
     out_of_time = delivery.patience is not None and delivery.age > delivery.patience
     if delay is None or out_of_time:
         return _ended(failed, f"the schedule has ended; last: {failed.error}")

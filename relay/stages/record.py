@@ -18,7 +18,7 @@ from relay.core.facts import Fact
 from relay.core.flow import JsonValue
 from relay.core.job import CompletedBy, ErrorCode, Job, State
 from relay.core.lifecycle import Rules, Step
-from relay.core.schedule import hinted, patience
+from relay.core.schedule import WEBHOOK_SCHEDULE, hinted, patience
 from relay.core.vendor import Account
 from relay.messages import RESULT_CAP, EventType, Webhook, event_of
 from relay.metrics import Metrics
@@ -117,7 +117,10 @@ class Recorder:
         receive: Loop[StoredCallback],
         events_exchange: str | None,
         subscribed: Subscribed | None = None,
+        schedule: Sequence[float] = WEBHOOK_SCHEDULE,
     ) -> None:
+        self.schedule = schedule
+        """Of webhooks that name none of their own; from the next delivery that is made."""
         self._subscribed = subscribed
         self._store = store
         self._clock = clock
@@ -267,7 +270,7 @@ class Recorder:
         result, truncated = _capped(job.result)
         event = event_of(job, result, truncated=truncated)
         webhooks = enumerate(job.spec.webhooks)
-        ways = [_url_delivery(job, number, wire, event["type"]) for number, wire in webhooks]
+        ways = [_url_delivery(job, number, wire, event["type"], self.schedule) for number, wire in webhooks]
         deliveries = [way for way in ways if way is not None]
         if self._subscribed is not None:
             deliveries += self._subscribed(_delivery_stem(job.id), job, event["type"])
@@ -371,11 +374,16 @@ def exchange_delivery(stem: str, exchange: str, correlation_id: str | None) -> N
     )
 
 
-def _url_delivery(job: Job, number: int, wire: Mapping[str, JsonValue], event: EventType) -> NewDelivery | None:
-    """An event's way to a webhook of its request's, if that wants it."""
+def _url_delivery(
+    job: Job, number: int, wire: Mapping[str, JsonValue], event: EventType, schedule: Sequence[float]
+) -> NewDelivery | None:
+    """An event's way to a webhook of its request's, if that wants it. The delivery keeps the schedule that it began
+    with: the settings' one, too, where that is not relay's own."""
     webhook = Webhook.unsealed(wire)
     if not webhook.wants(event):
         return None
+    if webhook.schedule is None and schedule != WEBHOOK_SCHEDULE:
+        wire = {**wire, "schedule": list(schedule)}
     lane = url_lane(webhook.url)
     return NewDelivery(
         id=f"{_delivery_stem(job.id)}_{number}",
@@ -384,7 +392,7 @@ def _url_delivery(job: Job, number: int, wire: Mapping[str, JsonValue], event: E
         host=lane.partition("://")[2],
         name=webhook.name,
         target=wire,
-        patience=patience(webhook.schedule),
+        patience=patience(webhook.schedule or schedule),
     )
 
 

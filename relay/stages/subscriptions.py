@@ -1,8 +1,9 @@
 """Subscriptions: standing targets, held in memory so that a job's end asks nobody who wants to hear of it.
 
 What changes is recorded first, and known here at once; other relays on the store look every `LOOK` seconds whether
-anything has changed. A delivery keeps only its subscription's name: the URL, the headers and the secret are those at
-the time of each attempt.
+anything has changed. A delivery keeps only its subscription's name: the URL, the headers, the secret and the delays of
+the schedule are those at the time of each attempt. The time after which it is given up is the schedule's when it was
+made.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ import structlog
 
 from relay.core.flow import JsonValue
 from relay.core.job import ErrorCode, Job
-from relay.core.schedule import backoff, patience
+from relay.core.schedule import WEBHOOK_SCHEDULE, backoff, patience
 from relay.messages import (
     EventType,
     Receiver,
@@ -118,11 +119,14 @@ class SubscriptionBook:
         check_url: CheckUrl,
         events_exchange: str | None = None,
         configured: Sequence[Configured] = (),
+        schedule: Sequence[float] = WEBHOOK_SCHEDULE,
         *,
         look: float = LOOK,
         failing_after: int = FAILING_AFTER,
         failing_for: float = FAILING_FOR,
     ) -> None:
+        self.schedule = schedule
+        """Of those that name none of their own."""
         self._store = store
         self._clock = clock
         self._new_id = new_id
@@ -147,15 +151,15 @@ class SubscriptionBook:
             await self._store.record(SubscriptionsConfigured(ids=tuple(sorted(self._configured))))
         await self.refresh()
 
-    async def configure(self, configured: Sequence[Configured]) -> None:
+    async def configure(self, configured: Sequence[Configured], schedule: Sequence[float]) -> None:
         """Go by these settings from now on."""
         now = {each.id: each for each in configured}
-        if now == self._configured:
+        if now == self._configured and schedule == self.schedule:
             return
         if now:
             await self._store.record(SubscriptionsConfigured(ids=tuple(sorted(now))))
         # Only now: a store that was away is asked again with the next reading of the settings.
-        self._configured = now
+        self._configured, self.schedule = now, schedule
         self._edition = -1
         await self.refresh()
 
@@ -182,7 +186,7 @@ class SubscriptionBook:
             found = await self._store.subscriptions()
             known = [self._completed(each) for each in found.items]
             self._all = {each.id: each for each in known if each is not None}
-            self._standing = {each.id: _standing(each) for each in self._all.values()}
+            self._standing = {each.id: _standing(each, self.schedule) for each in self._all.values()}
             self._troubled = {each.id for each in self._all.values() if each.failures or each.failing}
             self._foreign = frozenset(each.id for each in found.items) - self._all.keys()
             self._edition = found.edition
@@ -225,7 +229,7 @@ class SubscriptionBook:
     def receiver(self, one: Subscription) -> Receiver:
         """How it is to be told."""
         standing = self._standing.get(one.id)
-        return standing.receiver if standing is not None else _receiver(one)
+        return standing.receiver if standing is not None else _receiver(one, self.schedule)
 
     def secrets(self, one: Subscription) -> tuple[str, ...]:
         """What signs for it now, the newest first."""
@@ -397,7 +401,7 @@ def _event(event_id: str, kind: _EventName, one: Subscription, turn: Subscriptio
         data=SubscriptionData(
             subscription_id=one.id,
             name=one.name,
-            host=_host(_receiver(one).url),
+            host=_host(one.definition["url"]),
             since=rfc3339(turn.since),
             last_error=turn.last_error,
             undelivered=turn.undelivered,
@@ -405,14 +409,14 @@ def _event(event_id: str, kind: _EventName, one: Subscription, turn: Subscriptio
     )
 
 
-def _standing(one: Subscription) -> _Standing:
-    receiver = _receiver(one)
+def _standing(one: Subscription, schedule: Sequence[float]) -> _Standing:
+    receiver = _receiver(one, schedule)
     return _Standing(
         id=one.id,
         name=one.name,
         lane=one.lane,
         host=_host(receiver.url),
-        patience=patience(receiver.schedule),
+        patience=patience(receiver.schedule or schedule),
         receiver=receiver,
         connections=frozenset(receiver.connections),
         operations=frozenset(receiver.operations),
@@ -420,8 +424,9 @@ def _standing(one: Subscription) -> _Standing:
     )
 
 
-def _receiver(one: Subscription) -> SubscriptionRequest:
-    return SubscriptionRequest.model_validate({"name": one.name, **one.definition}, strict=False)
+def _receiver(one: Subscription, schedule: Sequence[float]) -> SubscriptionRequest:
+    told = {"schedule": schedule, "name": one.name, **one.definition}
+    return SubscriptionRequest.model_validate(told, strict=False)
 
 
 def _host(url: str) -> str:

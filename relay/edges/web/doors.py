@@ -26,6 +26,9 @@ class SubscriptionBook(Protocol):
     """Every subscription, and what operators do to them. What names one raises NoSubscription, what changes one of the
     settings NotByRequest, what takes a definition Refusal."""
 
+    schedule: Sequence[float]
+    """Of those that name none of their own."""
+
     async def refresh(self) -> None: ...
     def all(self) -> Sequence[Subscription]: ...
     async def get(self, subscription_id: str) -> Subscription: ...

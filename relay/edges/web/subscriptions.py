@@ -52,7 +52,7 @@ class SubscriptionView(Message):
     body: JsonValue
     signature: str
     signature_header: str
-    schedule: tuple[float, ...]
+    schedule: tuple[float, ...] = Field(description="Its own, or that of relay's settings.")
     timeout: float
     retry_on: str
     ssl_verification: bool
@@ -265,10 +265,11 @@ async def _answered(call: Call, one: Subscription, *, secret: bool = False, stat
 
 async def _views(call: Call, subscriptions: Sequence[Subscription]) -> list[SubscriptionView]:
     waiting = await call.doors.store.waiting([one.lane for one in subscriptions])
-    return [_view(one, waiting.get(one.lane, 0), call.doors.clock()) for one in subscriptions]
+    schedule, now = call.doors.subscriptions.schedule, call.doors.clock()
+    return [_view(one, waiting.get(one.lane, 0), schedule, now) for one in subscriptions]
 
 
-def _view(one: Subscription, undelivered: int, now: float) -> SubscriptionView:
+def _view(one: Subscription, undelivered: int, schedule: Sequence[float], now: float) -> SubscriptionView:
     told = SubscriptionRequest.model_validate({"name": one.name, **one.definition}, strict=False)
     old = [each.until for each in one.secrets if each.until is not None and each.until > now]
     return SubscriptionView(
@@ -287,7 +288,7 @@ def _view(one: Subscription, undelivered: int, now: float) -> SubscriptionView:
         body=redacted(told.body, {}),
         signature=told.signature,
         signature_header=told.signature_header,
-        schedule=told.schedule,
+        schedule=told.schedule or tuple(schedule),
         timeout=told.timeout,
         retry_on=told.retry_on,
         ssl_verification=told.ssl_verification,
