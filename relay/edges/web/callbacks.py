@@ -6,11 +6,11 @@ from aiohttp import web
 
 from relay.core.vendor import Callback
 from relay.edges.web.bodies import read_body
-from relay.edges.web.problems import Wrong, unprocessable
-from relay.edges.web.queries import StrayQuery, read_query
+from relay.edges.web.problems import Wrong
+from relay.edges.web.queries import StrayQuery, page_of, read_query
 from relay.edges.web.route import READ, Call, Route, answer
 from relay.edges.web.views import StrayPage, StrayView
-from relay.messages import Complaint, rfc3339
+from relay.messages import rfc3339
 from relay.ports import Verdict
 
 
@@ -27,10 +27,8 @@ async def receive_fixed(call: Call) -> web.Response:
 async def index(call: Call) -> web.Response:
     """Callbacks to fixed URLs whose job relay does not know (yet)."""
     query = read_query(call.request, StrayQuery)
-    try:
-        page = await call.doors.store.strays(query.connection, call.caller.connections, query.limit, query.cursor)
-    except (ValueError, OverflowError) as error:
-        raise unprocessable([Complaint(path="cursor", message=str(error))]) from error
+    listing = call.doors.store.strays(query.connection, call.caller.connections, query.limit, query.cursor)
+    page = await page_of(listing, query)
     items = tuple(
         StrayView(
             id=stray.id,

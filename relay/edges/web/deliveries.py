@@ -9,7 +9,7 @@ from aiohttp import web
 
 from relay.edges.web.bodies import read_json
 from relay.edges.web.problems import Wrong, unprocessable
-from relay.edges.web.queries import DeliveryChoice, DeliveryQuery, IncludeQuery, Query, read_query
+from relay.edges.web.queries import DeliveryChoice, DeliveryQuery, IncludeQuery, Query, page_of, read_query
 from relay.edges.web.route import OPERATE, READ, Call, Route, answer
 from relay.edges.web.views import (
     DeliveryPage,
@@ -43,12 +43,8 @@ class RedeliverRequest(Query):
 async def index(call: Call) -> web.Response:
     """A page of deliveries."""
     query = read_query(call.request, DeliveryQuery)
-    try:
-        page = await call.doors.store.deliveries(query.filter(call.caller.connections), query.limit, query.cursor)
-    except (ValueError, OverflowError) as error:
-        if query.cursor is None:
-            raise
-        raise unprocessable([Complaint(path="cursor", message=str(error))]) from error
+    listing = call.doors.store.deliveries(query.filter(call.caller.connections), query.limit, query.cursor)
+    page = await page_of(listing, query)
     waiting = await waits(call.doors, page.items)
     rows = tuple(delivery_row(one, waiting.get(one.id)) for one in page.items)
     return answer(DeliveryPage.model_construct(items=rows, next=page.next))

@@ -14,7 +14,7 @@ from relay.core.flow import JsonValue
 from relay.core.job import ErrorCode, Job, State
 from relay.edges.web.bodies import read_body, read_object
 from relay.edges.web.problems import Wrong, unprocessable
-from relay.edges.web.queries import JobQuery, read_query
+from relay.edges.web.queries import JobQuery, page_of, read_query
 from relay.edges.web.route import READ, STOPPING, SUBMIT, Call, Route, answer
 from relay.edges.web.views import JobPage, JobRow, JobView, held_back, job_row, job_view
 from relay.messages import RESULT_CAP, Complaint, JobRequest, Refusal
@@ -42,10 +42,8 @@ async def submit(call: Call) -> web.Response:
 async def index(call: Call) -> web.Response:
     """A page of jobs."""
     query = read_query(call.request, JobQuery)
-    try:
-        page = await call.doors.store.jobs(query.filter(call.caller.connections), query.limit, query.cursor)
-    except (ValueError, OverflowError) as error:
-        raise _bad_cursor(query.cursor, error) from error
+    listing = call.doors.store.jobs(query.filter(call.caller.connections), query.limit, query.cursor)
+    page = await page_of(listing, query)
     return answer(JobPage.model_construct(items=tuple(map(job_row, page.items)), next=page.next))
 
 
@@ -190,10 +188,6 @@ def _shown_result(job: Job) -> tuple[JsonValue, bool]:
     """The result and whether it is too large to be shown beside the rest."""
     too_large = job.result is not None and len(orjson.dumps(job.result, default=dict)) > RESULT_CAP
     return (None, True) if too_large else (job.result, False)
-
-
-def _bad_cursor(cursor: str | None, error: Exception) -> Exception:
-    return error if cursor is None else unprocessable([Complaint(path="cursor", message=str(error))])
 
 
 _OF_JOB = f"/v1/jobs/{{jobId:{ID}}}"

@@ -1,5 +1,6 @@
 """What may stand behind the `?`: one model for each listing, so that a wrong name or value is told by name."""
 
+from collections.abc import Awaitable
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
@@ -11,7 +12,7 @@ from relay.core.job import State
 from relay.core.vendor import OperationName
 from relay.edges.web.problems import unprocessable
 from relay.messages import Complaint, complaints_of
-from relay.ports import DeliveryFilter, DeliveryState, EventName, JobFilter
+from relay.ports import DeliveryFilter, DeliveryState, EventName, JobFilter, Page
 
 Q = TypeVar("Q", bound=BaseModel)
 
@@ -154,6 +155,16 @@ def read_query(request: web.Request, model: type[Q]) -> Q:
         return model.model_validate(given | ({"metadata": metadata} if metadata else {}))
     except ValidationError as error:
         raise unprocessable(complaints_of(error, model)) from error
+
+
+async def page_of(listing: Awaitable[Page], query: PageQuery) -> Page:
+    """The page that was asked for. Raises Wrong (422) where its cursor is none that a listing gave."""
+    try:
+        return await listing
+    except (ValueError, OverflowError) as error:
+        if query.cursor is None:
+            raise
+        raise unprocessable([Complaint(path="cursor", message=str(error))]) from error
 
 
 def _seconds(at: datetime | None) -> float | None:
