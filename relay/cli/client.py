@@ -21,6 +21,8 @@ Token = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option(min=1, help="At most so many, newest first.")]
+Since = Annotated[str | None, typer.Option(help="A time, or how long ago: 2h, 30m, 7d.")]
+Until = Annotated[str | None, typer.Option(help="A time, or how long ago.")]
 
 HOME = "http://127.0.0.1:8080"
 TIMEOUT = 90.0

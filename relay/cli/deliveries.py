@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from relay.cli import live, output
-from relay.cli.client import HOME, AsJson, Client, Limit, Row, Server, Token
+from relay.cli.client import HOME, AsJson, Client, Limit, Row, Server, Since, Token, Until
 
 app = typer.Typer(help="Who was told how jobs ended.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -17,8 +17,6 @@ Job = Annotated[str | None, typer.Option(help="A job's id.")]
 Subscription = Annotated[str | None, typer.Option(help="A subscription's id.")]
 Target = Annotated[str | None, typer.Option(help="A URL's host, or a queue's name.")]
 Event = Annotated[str | None, typer.Option(help="onJobSuccess or onJobFailure.")]
-Since = Annotated[str | None, typer.Option(help="A time, or how long ago: 2h, 30m, 7d.")]
-Until = Annotated[str | None, typer.Option(help="A time, or how long ago.")]
 
 
 @app.command("list")

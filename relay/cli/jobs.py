@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from relay.cli import live, output
-from relay.cli.client import HOME, AsJson, Client, Limit, Row, Server, Token, job_named
+from relay.cli.client import HOME, AsJson, Client, Limit, Row, Server, Since, Token, Until, job_named
 
 app = typer.Typer(help="What became of requests.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -17,8 +17,6 @@ ENDED = frozenset({"succeeded", "failed", "canceled", "expired"})
 Named = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or its request id.")]
 Chosen = Annotated[str | None, typer.Argument(metavar="JOB", help="The job's id, or its request id; else filter.")]
 Metadata = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")]
-Since = Annotated[str | None, typer.Option(help="A time, or how long ago: 2h, 30m, 7d.")]
-Until = Annotated[str | None, typer.Option(help="A time, or how long ago.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell how many, and which.")]
 
 
@@ -41,24 +39,10 @@ def index(
     token: Token = None,
 ) -> None:
     """List jobs, newest first."""
-    tags = output.pairs_of(metadata or [], "--metadata")
-    found = list(
-        Client(server, token).rows(
-            "/v1/jobs",
-            limit,
-            state=state,
-            connection=connection,
-            vendor=vendor,
-            operation=operation,
-            requestId=request_id,
-            vendorJobId=vendor_job_id,
-            correlationId=correlation_id,
-            errorCode=error_code,
-            since=output.moment(since, "--since"),
-            until=output.moment(until, "--until"),
-            **{f"metadata.{key}": value for key, value in tags.items()},
-        )
-    )
+    chosen = _chosen(state, connection, vendor, operation, error_code, metadata, since, until)
+    tags = {f"metadata.{key}": value for key, value in chosen.pop("metadata", {}).items()}
+    ids = {"requestId": request_id, "vendorJobId": vendor_job_id, "correlationId": correlation_id}
+    found = list(Client(server, token).rows("/v1/jobs", limit, **chosen, **tags, **ids))
     if as_json:
         output.print_json(found)
         return
