@@ -43,10 +43,15 @@ async def read_body(request: web.Request, most: int) -> bytes:
     return bytes(body)
 
 
+def is_json(request: web.Request) -> bool:
+    """Whether the body says that it is JSON, of whatever kind."""
+    return _JSON.fullmatch(request.content_type) is not None
+
+
 async def read_object(request: web.Request, most: int) -> dict[str, Any]:
     """The JSON object that the body is. Raises Wrong (400, 408, 413, 415, 422)."""
     body = await read_body(request, most)
-    if not _JSON.fullmatch(request.content_type) or request.headers.get("Content-Encoding"):
+    if not is_json(request) or request.headers.get("Content-Encoding"):
         raise Wrong(415, "invalid_request", "send it as application/json, not encoded")
     try:
         read = strict_json(body)

@@ -12,7 +12,7 @@ from aiohttp import web
 from relay.core.cloudevents import STRUCTURED, Misfit, unwrap
 from relay.core.flow import JsonValue
 from relay.core.job import ErrorCode, Job, State
-from relay.edges.web.bodies import read_body, read_object
+from relay.edges.web.bodies import is_json, read_body, read_object
 from relay.edges.web.problems import Wrong, unprocessable
 from relay.edges.web.queries import JobQuery, page_of, read_query
 from relay.edges.web.route import READ, STOPPING, SUBMIT, Call, Route, answer
@@ -28,7 +28,6 @@ LONGEST_WAIT = 60.0
 _OF_RERUN = frozenset({"requestId", "completion", "notBefore", "webhooks", "metadata"})
 """What the request of a rerun may say itself."""
 ID = "[A-Za-z0-9_-]{1,64}"
-_JSON = re.compile(r"application/([\w.-]+\+)?json")
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})")
 
 
@@ -111,7 +110,7 @@ def asked_of(call: Call, request: Mapping[str, JsonValue], fallback_id: str | No
 async def _asked(call: Call) -> Asked:
     request = call.request
     headers = request.headers
-    if not _JSON.fullmatch(request.content_type) or "Content-Type" not in headers:
+    if not is_json(request):
         sent = headers.get("Content-Type", "none")
         detail = f"content type {sent!r} is not taken: send application/json or {STRUCTURED}"
         raise Wrong(415, ErrorCode.INVALID_REQUEST.value, detail, [Complaint(path="contentType", message=detail)])
