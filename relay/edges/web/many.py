@@ -47,6 +47,8 @@ async def _all(call: Call, act: Act) -> web.Response:
     asked = await read_json(call.request, call.doors.max_bytes, ManyRequest)
     # A cancel is neither canceled nor run again.
     which = replace(asked.filter.filter(call.caller.connections), ended=act == "rerun", besides="cancel")
+    # Those up to now: behind jobs that another relay's clock has put ahead, what is made here would be chosen as well.
+    which = replace(which, until=min(which.until or float("inf"), call.doors.clock()))
     if asked.dry_run:
         page = await call.doors.store.jobs(which, FIRST, None)
         count = await call.doors.store.count_jobs(which)
@@ -59,9 +61,7 @@ async def _all(call: Call, act: Act) -> web.Response:
 
 
 async def _ask(call: Call, act: Act, which: JobFilter) -> tuple[list[str], list[RefusedView]]:
-    """Page by page, so that however many there are, nobody else waits for them. The chosen are those of now: what is
-    made by it is newer than they are."""
-    which = replace(which, until=min(which.until or float("inf"), call.doors.clock()))
+    """Page by page, so that however many there are, nobody else waits for them."""
     done: list[str] = []
     refused: list[RefusedView] = []
     cursor: str | None = None
