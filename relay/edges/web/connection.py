@@ -101,17 +101,28 @@ class TurnedAway(asyncio.Protocol):
 async def watched(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Tells the connection who is to move, and drops a client that does not take its answer."""
+    """Tells the connection who is to move, and drops a client that does not take its answer. One that has hung up is
+    none of the framework's errors."""
     connection = request.transport.get_protocol() if request.transport is not None else None
     if not isinstance(connection, Connection):
         return await handler(request)
     connection.asked()
-    answer = await handler(request)
+    try:
+        answer = await handler(request)
+        await _hand_over(answer, request, connection)
+    except ConnectionError:
+        if request.transport is not None and not request.transport.is_closing():
+            raise
+        return web.Response()  # nobody gets it
+    connection.answered()
+    return answer
+
+
+async def _hand_over(answer: web.StreamResponse, request: web.Request, connection: Connection) -> None:
+    """Raises ConnectionError where the client is gone."""
     try:
         async with asyncio.timeout(connection.patience):
             await answer.prepare(request)
             await answer.write_eof()
     except TimeoutError:
         connection.drop()
-    connection.answered()
-    return answer

@@ -399,6 +399,25 @@ async def test_a_client_that_does_not_read_is_dropped(relay: Relay) -> None:
     assert made == found
 
 
+async def test_a_client_that_goes_is_no_error(relay: Relay, caplog: pytest.LogCaptureFixture) -> None:
+    """Streams end by their clients' going, as a rule while something is sent: the log says nothing of it."""
+    async with serving(relay) as server:
+
+        async def nobody() -> bool:
+            return not server._app[live.LIVE]._listeners
+
+        async with following(server.url):
+            pass
+        await commit(relay.store)
+        await until(nobody)
+        async with deaf(server):
+            await commit(relay.store, size=20_000_000)
+            await until(stuck(server))
+        await until(nobody)
+
+    assert [] == caplog.messages
+
+
 async def test_the_end_of_relay_ends_the_streams(relay: Relay) -> None:
     """Streams end when relay stops, also one whose client does not read; nobody is waited for."""
     async with serving(relay, patience=3600.0, shutdown_timeout=3600.0) as server, following(server.url) as stream:

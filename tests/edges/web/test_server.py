@@ -146,6 +146,32 @@ async def test_a_defect_tells_no_details(doors: Doors) -> None:
     assert [("/metrics", True)] == [(it["route"], it["exc_info"]) for it in logged if it["log_level"] == "error"]
 
 
+async def test_who_hangs_up_before_the_answer_is_no_error(doors: Doors, caplog: pytest.LogCaptureFixture) -> None:
+    """Clients go when they like: the log, which others watch for errors, says nothing of it."""
+    left = asyncio.Event()
+    handling: list[asyncio.Task[Any]] = []
+
+    async def slow() -> bytes:
+        task = asyncio.current_task()
+        assert task is not None
+        handling.append(task)
+        await left.wait()
+        return b"numbers"
+
+    async def asked() -> bool:
+        return bool(handling)
+
+    async with serving(dataclasses.replace(doors, metrics=slow)) as server:
+        async with connected(server) as (_, writer):
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await until(asked)
+        await until(partial(_count, server, 0))
+        left.set()
+        await asyncio.wait(handling)
+
+    assert [] == caplog.messages
+
+
 async def test_the_end_cuts_a_wait_short(doors: Doors) -> None:
     """Whoever waits for a job's end when the server stops is answered with the job as it is."""
     async with serving(doors) as server, ClientSession(server.url) as http:
