@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from relay.core.job import ErrorCode, Job, JobError, JobSpec, State
+from relay.core.schedule import WEBHOOK_SCHEDULE
 from relay.core.vendor import OPERATIONS
 from relay.messages import (
     MOST_COMPLAINTS,
@@ -68,6 +69,13 @@ def test_a_webhook_survives_the_vault(fields: Mapping[str, Any]) -> None:
     hook = webhook(**fields)
 
     assert hook == Webhook.unsealed(json.loads(json.dumps(hook.sealed())))
+
+
+def test_a_schedule_that_is_named_is_the_webhooks_own() -> None:
+    """Also where it is relay's own: only one that names none goes by the settings."""
+    named, unnamed = webhook(schedule=WEBHOOK_SCHEDULE), webhook()
+
+    assert (list(WEBHOOK_SCHEDULE), None) == (named.sealed().get("schedule"), unnamed.sealed().get("schedule"))
 
 
 def test_a_webhooks_key_is_never_shown() -> None:

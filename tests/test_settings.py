@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.core.schedule import WEBHOOK_SCHEDULE
 from relay.settings import Settings, SettingsError, Sources, load
 
 WHOLE = """
@@ -174,6 +175,22 @@ def test_null_in_a_variable_is_nothing(tmp_path: Path) -> None:
     assert None is of(tmp_path, WHOLE, RELAY_AMQP="null").amqp
 
 
+@pytest.mark.parametrize(
+    ("text", "environ", "expected"),
+    [
+        ("", {}, WEBHOOK_SCHEDULE),
+        ("deliveries: {schedule: [0, 5, 0.5]}", {}, (0, 5, 0.5)),
+        ("deliveries: {schedule: [0, 5]}", {"RELAY_DELIVERIES__SCHEDULE": "[1, 2.5]"}, (1, 2.5)),
+        ("", {"RELAY_DELIVERIES": '{"schedule": [7]}'}, (7,)),
+    ],
+)
+def test_all_targets_schedule_is_a_setting(
+    tmp_path: Path, text: str, environ: dict[str, str], expected: tuple[float, ...]
+) -> None:
+    """In the file or in a variable; without it relay has its own."""
+    assert expected == of(tmp_path, text, **environ).deliveries.schedule
+
+
 def test_a_part_goes_over_a_whole() -> None:
     """Variables for a section and for one of its settings complete each other."""
     settings = load(None, {"RELAY_HTTP": '{"port": 1, "host": "::1"}', "RELAY_HTTP__PORT": "2"})
@@ -282,6 +299,24 @@ def test_a_secret_that_cannot_be_had_is_told(
         ("tokens:\n  - name: a\n  - 7", "relay.yaml line 2: tokens[0].sha256: Field required"),
         ("tokens: [{name: a, sha256: x, scopes: [fly]}]", "relay.yaml line 1: tokens[0].sha256: String should match"),
         ("retention: 1", "relay.yaml line 1: retention: Input should be greater than or equal to 60"),
+        ("deliveries: {schedule: []}", "relay.yaml line 1: deliveries.schedule: Tuple should have at least 1 item"),
+        ("deliveries: {schedule: 5}", "relay.yaml line 1: deliveries.schedule: Input should be a valid tuple"),
+        (
+            "deliveries:\n  schedule:\n  - 0\n  - -5",
+            "relay.yaml line 4: deliveries.schedule[1]: Input should be greater than or equal to 0",
+        ),
+        (
+            "deliveries: {schedule: [2678401]}",
+            "relay.yaml line 1: deliveries.schedule[0]: Input should be less than or equal to 2678400",
+        ),
+        (
+            f"deliveries: {{schedule: {[1] * 101}}}",
+            "relay.yaml line 1: deliveries.schedule: Tuple should have at most 100 items",
+        ),
+        (
+            "deliveries: {shedule: [1]}",
+            "relay.yaml line 1: deliveries.shedule: unknown field; did you mean schedule?",
+        ),
         ("[1, 2]", "relay.yaml: must be a mapping of settings"),
         ("just text", "relay.yaml: must be a mapping of settings"),
     ],
@@ -484,3 +519,4 @@ def test_the_schema_takes_what_files_say() -> None:
     assert ["string", "object", "object"] == [form["type"] for form in secret["anyOf"]]
     assert [["file"], ["env"]] == [form["required"] for form in secret["anyOf"] if "required" in form]
     assert "sqlite:///relay.db" == schema["$defs"]["Database"]["properties"]["url"]["default"]
+    assert list(WEBHOOK_SCHEDULE) == schema["$defs"]["Deliveries"]["properties"]["schedule"]["default"]

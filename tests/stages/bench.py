@@ -17,6 +17,7 @@ import orjson
 
 from relay.core.egress import EgressPolicy, check_url
 from relay.core.job import Job
+from relay.core.schedule import WEBHOOK_SCHEDULE
 from relay.core.signature import timestamped
 from relay.core.vendor import OPERATIONS, Account, Callback, Connection, Operation, Vendor
 from relay.edges.http import VendorDriver, VendorLink, WebhookSender
@@ -99,6 +100,8 @@ class Plan:
     max_bytes: int = 100_000
     configured: Sequence[Configured] = ()
     """The settings' subscriptions."""
+    schedule: Sequence[float] = WEBHOOK_SCHEDULE
+    """The settings' one."""
     on_the_way: Callable[[Vendors], Vendors] = lambda vendors: vendors
     """What stands between the stages and the vendor's driver."""
     room: int = 0
@@ -129,7 +132,13 @@ class Bench:
         self.announce_loop: Loop[Delivery] = Loop("announce", capacity, store.claim, lambda it: it.deliveries)
         ids = (f"{number:026}" for number in itertools.count(time.monotonic_ns()))
         self.subscriptions = SubscriptionBook(
-            store, clock, lambda: next(ids), lambda url: check_url(url, plan.policy), plan.exchange, plan.configured
+            store,
+            clock,
+            lambda: next(ids),
+            lambda url: check_url(url, plan.policy),
+            plan.exchange,
+            plan.configured,
+            plan.schedule,
         )
         recorder = Recorder(
             store,
@@ -140,6 +149,7 @@ class Bench:
             self.receive_loop,
             plan.exchange,
             self.subscriptions.deliveries,
+            plan.schedule,
         )
         self.recorder = recorder
         self.accept = Accept(

@@ -12,6 +12,7 @@ from standardwebhooks import Webhook as StandardWebhook
 import relay
 from relay.core.egress import EgressPolicy
 from relay.core.job import Job, State
+from relay.core.schedule import WEBHOOK_SCHEDULE, patience
 from relay.ports import Redeliver
 from relay.simulators.trifacta import TrifactaSimulator
 from tests.edges.http_peers import refused_port
@@ -371,6 +372,62 @@ async def test_the_default_schedule_ends_within_its_time(bench: Bench, receiver:
 
     assert ("exhausted", 12) == (one.state, len(receiver.heard))
     assert 0.8 * 3.15 <= (bench.clock() - begun) / DAY <= 1.2 * 3.16
+
+
+async def delays(bench: Bench) -> list[float]:
+    """The seconds before each attempt at the one delivery there is, which is tried to the end of its schedule."""
+    waited = []
+    while (one := await bench.delivery()).due_at is not None:
+        waited.append(max(0.0, one.due_at - bench.clock()))
+        bench.clock.tick(waited[-1])
+        await bench.turn("announce")
+    assert "exhausted" == one.state
+    return waited
+
+
+def follow(schedule: Sequence[float], waited: Sequence[float]) -> bool:
+    """Whether the delays are the schedule's, up to a fifth."""
+    return len(schedule) == len(waited) and all(
+        0.8 * own - 0.01 <= delay <= 1.2 * own + 0.01 for own, delay in zip(schedule, waited, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "followed"),
+    [({}, (0, 7, 70)), ({"schedule": [0, 20]}, (0, 20)), ({"schedule": WEBHOOK_SCHEDULE}, WEBHOOK_SCHEDULE)],
+    ids=["none", "its own", "relay's own"],
+)
+async def test_a_webhook_without_a_schedule_has_the_settings_one(
+    furnish: Furnish, receiver: Receiver, named: Mapping[str, Any], followed: Sequence[float]
+) -> None:
+    """What it names is followed, and else what the settings name: delay by delay, and by the time after which it is
+    given up."""
+    receiver.says = [Say(status=404)]
+    async with furnish(schedule=(0, 7, 70)) as bench:
+        await ended(bench, {"url": receiver.url, **named})
+        given_up = (await bench.delivery()).patience
+        waited = await delays(bench)
+
+    assert follow(followed, waited), waited
+    assert patience(followed) == given_up
+
+
+@pytest.mark.parametrize("before", [(0, 7, 70), WEBHOOK_SCHEDULE], ids=["the settings'", "relay's own"])
+async def test_a_webhooks_delivery_keeps_the_schedule_that_it_began_with(
+    furnish: Furnish, receiver: Receiver, before: Sequence[float]
+) -> None:
+    """Other settings, of a relay that was started anew, count for deliveries that are made from then on."""
+    receiver.says = [Say(status=404)]
+    async with furnish(schedule=before) as bench:
+        await ended(bench, {"url": receiver.url})
+    async with furnish(schedule=(0, 20)) as bench:
+        bench.clock.tick(1.0)
+        first = await delays(bench)
+        await ended(bench, {"url": receiver.url}, requestId="r-2")
+        second = (await bench.deliveries())[-1]
+
+    assert follow(before, first), first
+    assert patience((0, 20)) == second.patience
 
 
 async def test_a_dead_receiver_spends_little_and_keeps_nobody(bench: Bench, receiver: Receiver) -> None:

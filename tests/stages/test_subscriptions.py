@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from relay.core.job import Job
+from relay.core.schedule import patience
 from relay.messages import SubscriptionRequest
 from relay.ports import DeliveryFilter, NoSubscription, Subscription
 from relay.stages.subscriptions import FAILING_AFTER, Configured, SubscriptionBook
@@ -73,6 +74,46 @@ async def test_the_target_is_as_it_is_now(bench: Bench, receiver: Receiver) -> N
     assert [("/old", "old"), ("/new", "new")] == [(each.target, each.headers["x-key"]) for each in receiver.heard]
     assert (first.body, first.headers["webhook-id"]) == (second.body, second.headers["webhook-id"])
     assert first.headers["webhook-signature"] != second.headers["webhook-signature"]
+
+
+@pytest.mark.parametrize(("named", "due"), [({}, 70), ({"schedule": (0, 20, 200)}, 20)], ids=["none", "its own"])
+async def test_a_subscription_without_a_schedule_has_the_settings_one(
+    furnish: Furnish, receiver: Receiver, named: Mapping[str, Any], due: float
+) -> None:
+    """What it names counts, and else what the settings name."""
+    receiver.says = [Say(status=500)]
+    async with furnish(schedule=(0, 70)) as bench:
+        await subscribed(bench, receiver, **named)
+        await ended(bench)
+        await bench.turn("announce")
+        one = await bench.delivery()
+
+    assert one.due_at is not None
+    assert 0.8 * due <= one.due_at - bench.clock() <= 1.2 * due
+    assert patience(named.get("schedule", (0, 70))) == one.patience
+
+
+async def test_settings_that_change_count_from_the_next_attempt(furnish: Furnish, receiver: Receiver) -> None:
+    """The delays of a subscription's deliveries are by the schedule at each attempt, also where the settings name it;
+    the time after which one is given up stays what it was when it was made. What the settings' own subscriptions name
+    stands."""
+    receiver.says = [Say(status=404)]
+    ops = Configured(name="ops", definition={"url": receiver.url, "operations": ["run"], "schedule": [5]}, secret=None)
+    async with furnish(schedule=(0, 70, 70), configured=[ops]) as bench:
+        await bench.subscriptions.load()
+        await subscribed(bench, receiver, name="other")
+        await bench.subscriptions.configure([ops], (0, 500))
+        await ended(bench)
+        made = {each.name: each.patience for each in await bench.deliveries()}
+        await bench.subscriptions.configure([ops], (0, 70, 70))
+        await bench.turn("announce")
+        after = {each.name: (each.state, each.patience) for each in await bench.deliveries()}
+        (other,) = await bench.deliveries(state="pending")
+
+    assert {"ops": patience([5]), "other": patience((0, 500))} == made
+    assert {"ops": ("exhausted", patience([5])), "other": ("pending", patience((0, 500)))} == after
+    assert other.due_at is not None
+    assert 0.8 * 70 <= other.due_at - bench.clock() <= 1.2 * 70
 
 
 async def test_a_subscription_that_fails_is_told_and_so_is_its_recovery(furnish: Furnish, receiver: Receiver) -> None:

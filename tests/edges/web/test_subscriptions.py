@@ -144,6 +144,20 @@ async def test_a_change_replaces_what_it_names(http: ClientSession, receiver: Re
     assert 422 == (await asked(http, "PATCH", path, urll="x"))[0]
 
 
+async def test_the_schedule_that_counts_is_shown(tmp_path: Path, vendor: TrifactaSimulator, receiver: Receiver) -> None:
+    """The settings' one where a subscription names none, in each form in which it is shown; null sets it back."""
+    given = settings(tmp_path, vendor, deliveries={"schedule": [0, 7]}, subscriptions={"b": {"url": receiver.url}})
+    async with running(tmp_path, given) as relay, ClientSession(relay.server.url) as http:
+        own = await made(http, receiver, name="a", schedule=[1, 2, 3])
+        listed = (await asked(http, "GET", "/v1/subscriptions"))[1]["items"]
+        _, back = await asked(http, "PATCH", f"/v1/subscriptions/{own['id']}", schedule=None)
+        _, shown = await asked(http, "GET", f"/v1/subscriptions/{own['id']}")
+
+    assert [1, 2, 3] == own["schedule"]
+    assert {"a": [1, 2, 3], "b": [0, 7]} == {each["name"]: each["schedule"] for each in listed}
+    assert [0, 7] == back["schedule"] == shown["schedule"]
+
+
 async def test_two_subscriptions_have_two_names(http: ClientSession, receiver: Receiver) -> None:
     """A name that is taken is a 409 problem, for a new one and for a renamed one."""
     await made(http, receiver)
@@ -459,3 +473,40 @@ async def test_a_secret_in_a_file_is_read_again(
         await task
 
     assert signed_by(receiver.heard[0])("whsec_bWFkZSB1cCBmb3IgdGhpcyB0ZXN0")
+
+
+async def test_a_changed_schedule_is_taken_by_a_running_relay(
+    tmp_path: Path, vendor: TrifactaSimulator, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings are read again: the next deliveries to webhooks and subscriptions follow the new schedule; one that
+    cannot be used changes nothing."""
+    monkeypatch.setattr(app, "REREAD_EVERY", 0.05)
+    receiver.says = [Say(status=404)]
+    read = loaded(tmp_path, settings(tmp_path, vendor))
+    async with Relay.opened(read, lambda: load(tmp_path / "relay.yaml", {})) as relay:
+        started = asyncio.Event()
+        task = asyncio.create_task(relay.run(started.set))
+        await started.wait()
+        async with ClientSession(relay.server.url) as http:
+            one = await made(http, receiver)
+            path = f"/v1/subscriptions/{one['id']}"
+            loaded(tmp_path, settings(tmp_path, vendor, deliveries={"schedule": [0]}))
+            while (await asked(http, "GET", path))[1]["schedule"] != [0]:
+                await asyncio.sleep(0.01)
+            with capture_logs() as lines:
+                (tmp_path / "relay.yaml").write_text('{"deliveries": {"schedule": []}}')
+                while not [line for line in lines if line["event"] == "settings.unreadable"]:
+                    await asyncio.sleep(0.01)
+            job = await ended(http, webhooks=[{"url": receiver.url}])
+            rows = await until(lambda: exhausted(http, job, 2))
+        relay.stop()
+        await task
+
+    assert len(one["schedule"]) == 12
+    assert {("url", 1), ("subscription", 1)} == {(row["kind"], row["attemptCount"]) for row in rows}
+
+
+async def exhausted(http: ClientSession, job: Any, count: int) -> list[Any] | None:
+    """The job's deliveries, once so many are exhausted."""
+    _, page = await asked(http, "GET", f"/v1/deliveries?jobId={job['jobId']}&state=exhausted")
+    return page["items"] if len(page["items"]) == count else None
