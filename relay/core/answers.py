@@ -1,10 +1,10 @@
 """What vendors' answers have in common: how they are read, and what they mean where their documents are silent."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from relay.core.facts import (
-    Answered,
     Canceled,
     Fact,
     Failed,
@@ -22,6 +22,8 @@ from relay.core.job import ErrorCode, JobError
 
 LONGEST = 500
 """Characters of the vendor's words that an error text repeats."""
+READ = 64 * 1024
+"""Characters of them that are looked through for it."""
 
 # --- bodies --------------------------------------------------------------------------------------------------------
 
@@ -40,20 +42,57 @@ def rows_of(answer: JsonValue, name: str = "data") -> list[Mapping[str, JsonValu
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
-def result_of(response: Response) -> JsonValue:
-    """An answer that is only shown: its JSON, `{"text": ...}` where it is none, `{}` where it is empty."""
+def result_of(response: Response, secrets: Iterable[str]) -> JsonValue:
+    """An answer that is only shown: its JSON, `{"text": ...}` where it is none, `{}` where it is empty; without
+    secrets and tokens."""
+    known = _worth_hiding(secrets)
     try:
-        return response.json()
+        return _changed(response.json(), lambda text: _TOKEN.sub(_STRUCK, _hidden(text, known)))
     except Unreadable:
-        text = shorten(response.body.decode(errors="replace"))
+        text = one_line(response.body[:READ].decode(errors="replace"), known)
         return {"text": text} if text else {}
 
 
-def hide(text: str, secrets: Iterable[str]) -> str:
-    """The text with every secret of four characters or more struck out."""
-    for secret in sorted((secret for secret in secrets if len(secret) >= 4), key=len, reverse=True):
-        text = text.replace(secret, "[secret]")
-    return text
+# --- what is never shown -------------------------------------------------------------------------------------------
+
+_STRUCK = "[secret]"
+_CALLBACK = re.compile(r"(?<=/v1/callbacks/)[\w.~%-]+")
+"""What is unguessable of a callback's address: whoever knows it can call."""
+_TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]++\.[\w-]++(?:\.[\w-]*+)?|(?<=(?i:\bbearer ))(?=\S*\d|\S{16})[^\s\"']++")
+"""A JWT, and a bearer's token: of those a flow knows only that they are sent. Each begins where a word does, and what
+is read of it is not read again, so that no text takes long to search."""
+
+
+def hide_in(value: JsonValue, secrets: Iterable[str]) -> JsonValue:
+    """The JSON value with every secret of four characters or more struck out of its texts, and every callback address;
+    names are left alone."""
+    known = _worth_hiding(secrets)
+    return _changed(value, lambda text: _hidden(text, known))
+
+
+def one_line(text: str, secrets: Iterable[str], longest: int = LONGEST) -> str:
+    """A vendor's words as an error shows them: on one line, so long at most, without secrets and tokens."""
+    return shorten(_TOKEN.sub(_STRUCK, _hidden(text[:READ], _worth_hiding(secrets))), longest)
+
+
+def _worth_hiding(secrets: Iterable[str]) -> list[str]:
+    return sorted((secret for secret in secrets if len(secret) >= 4), key=len, reverse=True)
+
+
+def _hidden(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, _STRUCK)
+    return _CALLBACK.sub(_STRUCK, text) if "/v1/callbacks/" in text else text
+
+
+def _changed(value: JsonValue, change: Callable[[str], str]) -> JsonValue:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [_changed(each, change) for each in value]
+    if isinstance(value, dict):
+        return {name: _changed(each, change) for name, each in value.items()}
+    return value
 
 
 def shorten(text: str, longest: int = LONGEST) -> str:
@@ -111,15 +150,19 @@ def retry_after(response: Response) -> float | None:
     Only the delay form is read: the date form would need a clock that both sides share.
     """
     for name in ("retry-after", "x-retry-after"):
-        text = response.headers.get(name, "").strip()
-        if text.isascii() and text.isdigit() and len(text) < 10:
-            return float(text)
+        if (seconds := seconds_of(response.headers.get(name))) is not None:
+            return seconds
     return None
 
 
-def answered(result: JsonValue, **known: str | None) -> Answered:
-    """An immediate operation's answer; see `Answered` for what may be known of the job asked about."""
-    return Answered(result=result, **known)
+def seconds_of(told: JsonValue) -> float | None:
+    """The seconds that a number says, or the text of a whole one; None for what nobody can mean: less than none, ten
+    digits, anything else."""
+    if isinstance(told, str):
+        text = told.strip()
+        return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    counts = isinstance(told, int | float) and not isinstance(told, bool)
+    return float(told) if counts and 0 <= told < 10**9 else None
 
 
 def together(parts: Sequence[VendorFact], ref: Ref, result: JsonValue) -> VendorFact:

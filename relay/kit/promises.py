@@ -4,10 +4,11 @@ A promise is a function from a room to its cases. A case says nothing where the 
 in words for the room's author, where it is not.
 """
 
+import contextlib
 import dataclasses
 import json
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, get_args
@@ -16,7 +17,16 @@ from pydantic import ValidationError
 
 from relay.core import facts
 from relay.core.facts import Fact
-from relay.core.flow import DEEPEST, Flow, NoAnswer, NotReached, Request, Response, TransportError
+from relay.core.flow import (
+    DEEPEST,
+    Flow,
+    JsonValue,
+    NoAnswer,
+    NotReached,
+    Request,
+    Response,
+    TransportError,
+)
 from relay.core.job import ErrorCode, State
 from relay.core.lifecycle import Rules, advance
 from relay.core.room import CALLBACK, Answer, Recorded, Room, Unplayed, drive, now, play
@@ -560,26 +570,91 @@ def no_repr_shows_a_secret(room: Room) -> Cases:
     yield Case("what relay holds", check)
 
 
+def _echoes(text: str) -> Mapping[str, Response]:
+    """Answers that say all of a text: as an API says it, as a proxy does, and where nothing went wrong."""
+    told = {"exception": {"name": "Echo", "message": text, "details": text}, "message": text, "error": text}
+    spoken = json.dumps({**told, "reason": text}).encode()
+    kinds = {"JSON": ("application/json", spoken), "text": ("text/plain", f"you sent {text}".encode())}
+    return {
+        f"{status} with {name}": Response(status=status, headers={"content-type": kind}, body=body)
+        for name, (kind, body) in kinds.items()
+        for status in (200, 400, 404, 500)
+    }
+
+
+ECHOES = tuple(_echoes(""))
+
+
 @_promised
 def no_error_repeats_a_secret(room: Room) -> Cases:
-    """A vendor that repeats in its error all that it was sent puts no secret into a fact."""
+    """A vendor that repeats all that it was sent, in whatever answer, puts no secret into a fact."""
 
-    def check(begin: Begin) -> None:
+    def check(begin: Begin, kind: str, before: Sequence[Answer] = ()) -> None:
         credentials = _let_in(room)
-        requests: list[Request] = []
+        known, requests = list(before), list[Request]()
 
-        def echo(request: Request) -> Response:
+        def echo(request: Request) -> Answer:
             requests.append(request)
-            sent = [request.json, dict(request.headers), request.form]
-            text = json.dumps([*sent, dict(credentials.headers), dict(credentials.query), dict(credentials.form)])
-            body = {"exception": {"name": "Echo", "message": text, "details": text}, "message": text, "error": text}
-            return Response(status=400, body=json.dumps({**body, "reason": text}).encode())
+            if known:
+                return known.pop(0)
+            sent = [request.json, dict(request.query), dict(request.headers), request.form]
+            held = [dict(credentials.headers), dict(credentials.query), dict(credentials.form)]
+            return _echoes(json.dumps([*sent, *held]))[kind]
 
-        _conceal(room, "the fact", _outcome(begin, echo))
+        with contextlib.suppress(TransportError):
+            _conceal(room, "the fact", _outcome(begin, echo))
         _conceal(room, "a request", requests)
 
     for name, begin in conversations(room):
-        yield Case(name, partial(check, begin))
+        for kind in ECHOES:
+            yield Case(f"{name}, {kind}", partial(check, begin, kind))
+    for recorded in room.recorded:
+        answers = [said for _, said in recorded.exchanges]
+        for number in range(1, len(answers)):
+            for kind in ECHOES:
+                name = f"{recorded.name}, from its request {number + 1} on {kind}"
+                yield Case(name, partial(check, recorded.flow, kind, answers[:number]))
+
+
+@_promised
+def no_word_of_a_job_repeats_a_secret(room: Room) -> Cases:
+    """Whatever part of a look's answer repeats a secret of the connection's or the address for callbacks, neither
+    progress, note nor error shows it."""
+
+    held = dataclasses.replace(room, secrets=[secret for secret in room.secrets if secret != CALLBACK.secret])
+    echo = " ".join([CALLBACK.url, *(secret for secret in held.secrets if secret not in CALLBACK.url)])
+
+    def check(answer: JsonValue) -> None:
+        fact = _asked(room, Response(status=200, body=json.dumps(answer).encode()))
+        shown = {name: getattr(fact, name, None) for name in ("error", "progress", "note")}
+        _conceal(held, "the fact", shown)
+
+    for word in room.words:
+        answer = room.poll_answer(word).json()
+        for place, value in _places(answer):
+            if value != word:
+                name = f"{word}, {'.'.join(map(str, place))}"
+                yield Case(name, partial(check, _with(place, echo, answer)))
+
+
+def _places(value: JsonValue) -> Iterator[tuple[tuple[str | int, ...], JsonValue]]:
+    """Every text, number and truth value in an answer, after the way to it."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if inside is None:
+        yield (), value
+        return
+    for name, each in inside:
+        yield from (((name, *further), inner) for further, inner in _places(each))
+
+
+def _with(place: tuple[str | int, ...], text: str, value: JsonValue) -> JsonValue:
+    """The value with a text in that place."""
+    if not place:
+        return text
+    inside = _with(place[1:], text, value[place[0]])
+    if isinstance(value, list):
+        return [inside if number == place[0] else each for number, each in enumerate(value)]
+    return {**value, place[0]: inside}
 
 
 @_promised

@@ -1,5 +1,6 @@
 """What vendors share: settings that refuse what they don't know, and what an answer to a submit means."""
 
+import time
 from typing import Any
 
 import pytest
@@ -7,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-from relay.core.answers import answered, refusal, retry_after, unavailable
-from relay.core.facts import Answered, NotSent, Refused, Unanswered
+from relay.core.answers import _TOKEN, hide_in, one_line, refusal, retry_after, seconds_of, unavailable
+from relay.core.facts import NotSent, Refused, Unanswered
 from relay.core.flow import Request, Response
 from relay.core.job import ErrorCode
 from relay.core.vendor import Callback, CallbackAddress, Credentials, Options, Parameters
@@ -163,8 +164,95 @@ def test_an_unavailable_vendor_may_be_tried_again() -> None:
     )  # fmt: skip
 
 
-def test_an_answer_keeps_what_is_known_of_the_job_asked_about() -> None:
-    """The answer of an immediate operation carries the vendor's id, word and relay's word for it."""
-    expected = Answered(result={"a": 1}, vendor_job_id="7", status="DONE", state="succeeded")
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        (3600, 3600.0),
+        (0, 0.0),
+        (0.5, 0.5),
+        (3599.0, 3599.0),
+        ("3600", 3600.0),
+        (" 60 ", 60.0),
+        (None, None),
+        (True, None),
+        (-1, None),
+        (-0.5, None),
+        (10**9, None),
+        (2**63, None),
+        (1e300, None),
+        ("9" * 5000, None),
+        ("²", None),
+        ("٣", None),
+        ("-1", None),
+        ("3600.0", None),
+        ("an hour", None),
+        ("", None),
+        ([3600], None),
+        ({"seconds": 3600}, None),
+    ],
+)
+def test_seconds_are_taken_where_somebody_can_mean_them(told: Any, seconds: float | None) -> None:
+    """A number or the text of a whole one is a time; signs, ten digits and whatever else is told are none."""
+    assert seconds == seconds_of(told)
 
-    assert expected == answered({"a": 1}, vendor_job_id="7", status="DONE", state="succeeded")
+
+# --- what is never shown ---
+
+ADDRESS = "https://relay.example.com/v1/callbacks/account.run.job_7.dGhlLW1hYw"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.c2lnbmF0dXJl"
+
+
+def test_secrets_are_struck_out_wherever_a_text_stands() -> None:
+    """The longest first, of four characters or more, and callback addresses whoever knows them; names stay."""
+    value = {"hunter2": ["hunter2!", {"deep": f"call {ADDRESS}, please"}], "count": 7, "none": None, "short": "abc"}
+    expected = {
+        "hunter2": ["[secret]", {"deep": "call https://relay.example.com/v1/callbacks/[secret], please"}],
+        "count": 7,
+        "none": None,
+        "short": "abc",
+    }
+
+    assert expected == hide_in(value, ["hunter2", "hunter2!", "abc"])
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("the key hunter2\nis wrong", "the key [secret] is wrong"),
+        (f"Authorization: Bearer {JWT}", "Authorization: Bearer [secret]"),
+        (f"token={JWT}&more", "token=[secret]&more"),
+        ('Bearer 0123456789abcdef.x"', 'Bearer [secret]"'),
+        ("a bearer token is missing", "a bearer token is missing"),
+        (f"GET {ADDRESS}", "GET https://relay.example.com/v1/callbacks/[secret]"),
+    ],
+)
+def test_an_errors_words_are_free_of_whatever_lets_one_in(text: str, line: str) -> None:
+    """On one line, without the secrets that are known and without tokens that only their sender knows."""
+    assert line == one_line(text, ["hunter2"])
+
+
+def test_a_text_without_an_end_is_not_read_to_its_end() -> None:
+    """An error repeats five hundred characters, and what is cut off between is never the half of a secret."""
+    text = one_line("x" * 10_000_000 + "hunter2", ["hunter2"])
+
+    assert "x" * 499 + "…" == text
+
+
+def test_a_token_begins_where_a_word_does() -> None:
+    """So a word is looked through once, however often a token could begin in it."""
+    assert "yeyJa.b.c" == one_line("yeyJa.b.c", [])
+
+
+def test_looking_for_tokens_takes_time_in_proportion() -> None:
+    """Four times the text takes about four times as long: sixteen times would mean that it is read again and again."""
+
+    def seconds(count: int) -> float:
+        text = "eyJ" * count
+        timings = []
+        for _ in range(7):
+            begun = time.process_time()
+            _TOKEN.sub("", text)
+            timings.append(time.process_time() - begun)
+        return min(timings)
+
+    assert seconds(28_000) < 9 * seconds(7_000)

@@ -138,6 +138,9 @@ ROOMS: dict[str, Room] = {
     "callbacks_name_the_vendors_job": with_reporting(job_id=lambda _: "1"),
     "no_repr_shows_a_secret": dataclasses.replace(TRIFACTA, secrets=["961247", *TRIFACTA.secrets]),
     "no_error_repeats_a_secret": with_run(submit=submitting(instead(facts.Refused, facts.Refused(error=TELLING)))),
+    "no_word_of_a_job_repeats_a_secret": with_run(
+        poll=ending_in(lambda said: facts.StillRunning(status="x", progress=said.body))
+    ),
     "secret_parameters_are_marked": with_run(parameters=Loose),
     "wrong_settings_are_refused": dataclasses.replace(TRIFACTA, bad_options=[TRIFACTA.options]),
     "unknown_parameters_are_refused": with_run(parameters=Loose),
@@ -167,6 +170,39 @@ def test_a_broken_promise_is_found(promise: str, room: Room) -> None:
 
     assert promise in found
     assert found[promise]
+
+
+def quoting(status: int, kind: str) -> Callable[..., Flow[Fact]]:
+    """A flow that sends the connection's token, and shows what comes back with this status as this type."""
+
+    def flow(*_: Any) -> Flow[Fact]:
+        said = yield Request(method="POST", path="/", json={"token": TRIFACTA.secrets[0]})
+        shown = said.status == status and said.headers.get("content-type") == kind
+        return facts.Answered(result=said.body.decode() if shown else {})
+
+    return flow
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+@pytest.mark.parametrize("status", [200, 400, 404, 500])
+def test_a_secret_is_found_in_whatever_answer_repeats_it(status: int, kind: str) -> None:
+    """As JSON or as a gateway's text, with a no, an outage, or as if all were well."""
+    room = with_run(submit=quoting(status, kind))
+
+    assert ("no_error_repeats_a_secret", "the fact shows the secret acce…") in set(broken(room))
+
+
+def test_a_secret_is_found_after_an_answer_that_was_recorded() -> None:
+    """What a flow asks second may be shown as well."""
+
+    def flow() -> Flow[Fact]:
+        yield LOOK
+        return (yield from quoting(500, "text/plain")())
+
+    deep = Recorded(name="x", flow=flow, exchanges=[(LOOK, Response(status=200))] * 2, ends_in=DONE)
+    room = dataclasses.replace(TRIFACTA, recorded=[deep])
+
+    assert ("no_error_repeats_a_secret", "the fact shows the secret acce…") in set(broken(room))
 
 
 def test_every_promise_can_be_broken() -> None:

@@ -13,6 +13,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from relay import failpoints
+from relay.core.answers import seconds_of
 from relay.core.egress import EgressPolicy, check_url
 from relay.core.flow import NotFetched, Response, clean
 from relay.edges.egress import ThreadResolver, guarded_connector
@@ -168,9 +169,8 @@ def _quoted(text: str) -> str:
 
 def _retry_after(text: str, clock: Clock) -> float | None:
     """The seconds that a Retry-After asks for, by number or by date; None if it asks for nothing readable."""
-    text = text.strip()
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        return float(text)
+    if (seconds := seconds_of(text)) is not None:
+        return seconds
     try:
         when = parsedate_to_datetime(text)
         if when.tzinfo is None:  # HTTP's dates are in GMT, said or not

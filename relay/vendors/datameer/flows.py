@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import tzinfo
 from typing import cast
 
-from relay.core.answers import answered, result_of, together, unavailable
+from relay.core.answers import result_of, together, unavailable
 from relay.core.facts import (
     Answered,
     Canceled,
@@ -276,7 +276,8 @@ def stop(connection: Connection, job: Job, shown: Execution) -> Flow[Fact]:
     told: Told | None
     try:
         response = yield file_request("POST", file_of(job), "stop")
-        result, told = result_of(response), reports.read_refusal(response, job.attempt, secrets_of(connection))
+        secrets = secrets_of(connection)
+        result, told = result_of(response, secrets), reports.read_refusal(response, job.attempt, secrets)
     except NoAnswer as error:
         told = Unanswered(attempt=job.attempt, error=unavailable(str(error)))
     if isinstance(told, Refused | NotSent):
@@ -287,7 +288,7 @@ def stop(connection: Connection, job: Job, shown: Execution) -> Flow[Fact]:
     if not isinstance(seen, Execution) or seen.id != shown.id:
         return told or Answered(result=result, vendor_job_id=shown.id)
     if seen.state == "canceled" or (told is None and not seen.ended):
-        return answered(result, vendor_job_id=seen.id, status=seen.status, state=seen.state)
+        return Answered(result=result, vendor_job_id=seen.id, status=seen.status, state=seen.state)
     return told or Refused(error=already_finished(seen))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Literal, TypeAlias
 
-from relay.core.answers import answered, hide, read_object, refusal, result_of, rows_of, shorten, unavailable
+from relay.core.answers import one_line, read_object, refusal, result_of, rows_of, shorten, unavailable
 from relay.core.facts import (
     Answered,
     Canceled,
@@ -154,7 +154,7 @@ def sighting(told: Told) -> Fact:
 
 def answer_of(execution: Execution) -> Answered:
     """An execution as the answer to a question about it."""
-    return answered(execution.body, vendor_job_id=execution.id, status=execution.status, state=execution.state)
+    return Answered(result=execution.body, vendor_job_id=execution.id, status=execution.status, state=execution.state)
 
 
 def fact_of(execution: Execution, zone: tzinfo, secrets: Iterable[str] = ()) -> VendorFact:
@@ -191,7 +191,7 @@ def progress_of(body: Mapping[str, JsonValue], zone: tzinfo) -> JsonValue:
 
 def failure(execution: Execution, secrets: Iterable[str] = ()) -> JobError:
     """Why an execution failed. The documented answers give no reason, only counts; one that is given is told."""
-    reason = shorten(hide(_text(field(execution.body, "reason", "error", "error-message")), secrets))
+    reason = one_line(_text(field(execution.body, "reason", "error", "error-message")), secrets)
     failures = field(execution.body, "failure-count")
     counted = f" (failureCount {failures})" if isinstance(failures, int) and failures else ""
     said = reason or "Datameer's API gives no reason, its job log does"
@@ -255,10 +255,10 @@ def read_deleted(response: Response, attempt: int, secrets: Iterable[str] = ()) 
     if told is None and text.startswith("<"):
         return unclear(response, attempt, "Datameer's answer tells nothing: it is a page, not an answer of its API")
     if told is None and _NOTHING_THERE.search(text):
-        message = f"Datameer has no such data: {shorten(hide(text, secrets))}"
+        message = f"Datameer has no such data: {one_line(text, secrets)}"
         told = Refused(error=JobError(code=ErrorCode.UNKNOWN_JOB, message=message, details=origin(response)))
     gone = isinstance(told, Refused) and told.error.code is ErrorCode.UNKNOWN_JOB
-    return Answered(result=result_of(response)) if told is None or (gone and attempt > 1) else told
+    return Answered(result=result_of(response, secrets)) if told is None or (gone and attempt > 1) else told
 
 
 # --- why not -------------------------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ def _failure(response: Response) -> str | None:
 def words(response: Response, secrets: Iterable[str] = ()) -> str:
     """The vendor's no in one line, without any of the secrets."""
     body = _object(response)
-    line = shorten(hide(_text(field(body, "reason", "error", "message")), secrets))
+    line = one_line(_text(field(body, "reason", "error", "message")), secrets)
     outcome = "failure" if field(body, "status") == "failure" else response.status
     return f"Datameer answered {outcome}" + (f": {line}" if line else "")
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import cast
 from urllib.parse import quote_plus
 
-from relay.core.answers import hide, shorten, unavailable
+from relay.core.answers import one_line, seconds_of, shorten, unavailable
 from relay.core.facts import (
     Answered,
     Canceled,
@@ -135,14 +135,13 @@ def _read_token(response: Response, secrets: list[str]) -> Credentials:
     answer = answer if isinstance(answer, dict) else {}
     if not response.ok:
         words = (answer.get(name) for name in ("error", "error_description"))
-        said = shorten(hide(": ".join(word for word in words if isinstance(word, str)), secrets))
+        said = one_line(": ".join(word for word in words if isinstance(word, str)), secrets)
         told = f"the token service answered {response.status}" + (f": {said}" if said else "")
         raise (NotLetIn if response.status in (400, 401, 403) else NotReached)(told)
-    token, seconds = answer.get("access_token"), answer.get("expires_in")
+    token = answer.get("access_token")
     if not isinstance(token, str) or not token.isprintable() or not token:
         raise NotReached("the token service answered without an access_token")
-    lasting = float(seconds) if isinstance(seconds, int | float | str) and str(seconds).isdigit() else None
-    return Credentials(headers={"Authorization": f"Bearer {token}"}, expires_in=lasting)
+    return Credentials(headers={"Authorization": f"Bearer {token}"}, expires_in=seconds_of(answer.get("expires_in")))
 
 
 def greeting(plan: VendorPlan, connection: Connection) -> Request | None:

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from relay.core.answers import LONGEST, answered, hide, refusal, shorten, unavailable, unlooked
+from relay.core.answers import READ, hide_in, one_line, refusal, shorten, unavailable, unlooked
 from relay.core.facts import (
+    Answered,
     Canceled,
     Fact,
     Failed,
@@ -41,9 +42,6 @@ TOLERANCE = 300.0
 """Seconds that a callback's timestamp may be off."""
 _MILLISECONDS = 1e11
 
-_CALLBACK_URL = re.compile(r"https?://[^\s\"'<>]*/v1/callbacks/[^\s\"'<>]+")
-"""A callback's address in a vendor's answer: whoever knows it can call."""
-
 STATES: Mapping[str, str] = {"warnings": "succeeded"}
 """relay's word for a state of the declaration's table, where it is another one."""
 
@@ -67,18 +65,7 @@ def chosen(answer: JsonValue, expression: Expression | None, secrets: Iterable[s
     """What the expression finds in an answer, without secrets; the whole answer where it finds nothing that can be
     used."""
     found = Scope(answer).found(expression)
-    return scrubbed(answer if found is None else found, [secret for secret in secrets if len(secret) >= 4])
-
-
-def scrubbed(value: JsonValue, secrets: Sequence[str]) -> JsonValue:
-    """The value with every secret, and every address for callbacks, struck out of its texts."""
-    if isinstance(value, str):
-        return _CALLBACK_URL.sub("[secret]", hide(value, secrets))
-    if isinstance(value, list):
-        return [scrubbed(each, secrets) for each in value]
-    if isinstance(value, dict):
-        return {name: scrubbed(each, secrets) for name, each in value.items()}
-    return value
+    return hide_in(answer if found is None else found, secrets)
 
 
 def word_of(value: JsonValue) -> str | None:
@@ -99,14 +86,13 @@ def words(plan: Plan, response: Response, secrets: Iterable[str]) -> str:
     try:
         said = _said(response.json(), plan.words_of_failure or FAILURE, secrets)
     except Unreadable:
-        said = shorten(hide(response.body[: 4 * LONGEST].decode(errors="replace"), secrets))
+        said = one_line(response.body[:READ].decode(errors="replace"), secrets)
     return f"{plan.title} answered {response.status}" + (f": {said}" if said else "")
 
 
 def _said(answer: JsonValue, expression: Expression | None, secrets: Iterable[str]) -> str:
     found = Scope(answer).found(expression)
-    text = text_of(found) if found not in ({}, []) else None
-    return shorten(hide(_CALLBACK_URL.sub("[secret]", text), secrets)) if text else ""
+    return one_line(text_of(hide_in(found, secrets)) or "", secrets) if found not in ({}, []) else ""
 
 
 def origin(response: Response) -> dict[str, JsonValue]:
@@ -155,8 +141,8 @@ def read_answer(plan: Plan, response: Response, secrets: Sequence[str]) -> Fact:
     scope = Scope(answer)
     word = word_of(scope.found(plan.state))
     state = plan.words.get(word, "unknown") if word is not None else None
-    return answered(
-        chosen(answer, plan.value, secrets),
+    return Answered(
+        result=chosen(answer, plan.value, secrets),
         vendor_job_id=id_of(scope.found(plan.job_id)),
         status=None if word is None else shorten(word, LONGEST_WORD),
         state=STATES.get(state, state) if state else None,
@@ -222,7 +208,7 @@ def read_status(plan: Plan, response: Response, secrets: Sequence[str]) -> Fact:
     if word is None:
         where = look.state.text if look.state else ""
         return PollFailed(error=unavailable(f"{plan.title}'s answer has no state at `{where}`", **origin(response)))
-    progress = scope.found(look.progress)
+    progress = hide_in(scope.found(look.progress), secrets)
     if len(text_of(progress) or "") > PROGRESS:
         progress = None
     return fact_of(plan, word, answer, look.value, look.error, secrets, progress=progress)

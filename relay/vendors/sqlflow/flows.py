@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from relay.core.answers import result_of, rows_of, unavailable, unlooked
+from relay.core.answers import hide_in, result_of, rows_of, unavailable, unlooked
 from relay.core.facts import (
     Answered,
     Fact,
@@ -352,7 +352,7 @@ def status(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[
 
 def told(connection: Connection, job: Job, row: reports.Row) -> Answered:
     """A job as the answer to a question about it."""
-    return reports.told(reports.masked(row, secrets_of(connection, job)), options_of(connection).statuses)
+    return reports.told(hide_in(row, secrets_of(connection, job)), options_of(connection).statuses)
 
 
 def details(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[Fact]:
@@ -375,9 +375,9 @@ def details(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow
     said = reports.read(response)
     if said.code is not None or not said.response.ok:
         refused = reports.read_refusal(said, job.attempt, secrets)
-    lineage = result_of(response)
+    lineage = result_of(response, secrets)
     return refused or Answered(
-        result={"job": answer.result, "lineage": reports.masked(lineage, secrets)},
+        result={"job": answer.result, "lineage": lineage},
         vendor_job_id=answer.vendor_job_id,
         status=answer.status,
         state=answer.state,
@@ -391,7 +391,7 @@ def history(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow
     """Every job of the user, as the vendor tells them."""
     said = reports.read((yield greeting(connection)))
     secrets = secrets_of(connection, job)
-    return reports.read_refusal(said, job.attempt, secrets) or Answered(result=reports.masked(said.data, secrets))
+    return reports.read_refusal(said, job.attempt, secrets) or Answered(result=hide_in(said.data, secrets))
 
 
 def list_running(connection: Connection, job: Job, callback: CallbackAddress | None) -> Flow[Fact]:
@@ -435,13 +435,14 @@ def act(connection: Connection, job: Job, action: str) -> Flow[Fact]:
     known = yield from id_of(connection, job)
     if not isinstance(known, str):
         return known
+    secrets = secrets_of(connection, job)
     said = reports.read((yield request(connection, action, {"jobId": known})))
     if not said.ok:
         absent = said.plain_no and (yield from looked(connection, {"jobId": known})).absent
-        return reports.why_not(said, job.attempt, secrets_of(connection, job), absent=absent)
+        return reports.why_not(said, job.attempt, secrets, absent=absent)
     row = said.data if isinstance(said.data, dict) else {}
     answer = told(connection, job, row)
-    result = answer.result if row else result_of(said.response)
+    result = answer.result if row else result_of(said.response, secrets)
     return Answered(result=result, vendor_job_id=known, status=answer.status, state=answer.state)
 
 

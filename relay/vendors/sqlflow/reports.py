@@ -4,12 +4,11 @@ Summary of a job: `displayUserJobSummary` of https://api.gudusoft.com/api/gspLiv
 The vendor answers HTTP 200 also when it says no: the body's `code` is what counts, and `error` says why.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from relay.core.answers import LONGEST, hide, read_object, refusal, rows_of, shorten, unavailable, unlooked
+from relay.core.answers import LONGEST, hide_in, one_line, read_object, refusal, rows_of, shorten, unavailable, unlooked
 from relay.core.facts import (
     Answered,
     Canceled,
@@ -139,7 +138,7 @@ def read_submit(said: Said, job: Job, statuses: Mapping[str, Outcome], secrets: 
     refused = read_refusal(said, job.attempt, secrets)
     if refused is not None:
         return refused
-    row = masked(said.data, secrets) if isinstance(said.data, dict) else {}
+    row = hide_in(said.data, secrets) if isinstance(said.data, dict) else {}
     ref = ref_of(row.get("jobId"))
     if ref is None:
         return unclear(said, job.attempt, "SQLFlow took the submit, but its answer names no jobId")
@@ -219,7 +218,7 @@ def read_poll(look: Look, job: Job, statuses: Mapping[str, Outcome], secrets: It
         return PollFailed(error=unavailable("SQLFlow's job has no status", **origin(said)))
     if job.memo is not None and not newer(look.row, job, statuses):
         return StillRunning(status=None, progress={"waitingFor": "SQLFlow still shows the run before this one"})
-    return fact_of(word, masked(look.row, secrets), statuses, secrets)
+    return fact_of(word, hide_in(look.row, secrets), statuses, secrets)
 
 
 def read_about(look: Look, attempt: int, secrets: Iterable[str]) -> Fact | None:
@@ -267,7 +266,7 @@ def fact_of(word: str, row: Row, statuses: Mapping[str, Outcome], secrets: Itera
 
 def failure(row: Row, secrets: Iterable[str]) -> JobError:
     """Why a job failed."""
-    said = shorten(hide(str(row.get("errorMessage") or ""), secrets), 4 * LONGEST) or "SQLFlow gave no reason"
+    said = one_line(str(row.get("errorMessage") or ""), secrets, 4 * LONGEST) or "SQLFlow gave no reason"
     return JobError(code=ErrorCode.JOB_FAILED, message=f"the job failed: {said}")
 
 
@@ -305,9 +304,6 @@ def moved(row: Row, memo: JsonValue) -> bool:
 
 # --- the vendor's words --------------------------------------------------------------------------------------------
 
-_JWT = re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+(\.[\w-]*)?")
-"""The tokens that the vendor gives out: a flow knows of them only that."""
-
 
 def words(said: Said, secrets: Iterable[str]) -> str:
     """The vendor's error in one line, without any of the secrets. The error is `error`; the limit on calls comes with
@@ -316,7 +312,7 @@ def words(said: Said, secrets: Iterable[str]) -> str:
     upgrade = body.get("upgrade")
     sources = (body.get("error"), body.get("message"), upgrade.get("message") if isinstance(upgrade, dict) else upgrade)
     parts = [text if isinstance(text, str) else str(text) for text in sources if text]
-    line = shorten(_JWT.sub("[token]", hide(": ".join(dict.fromkeys(parts)), secrets)))
+    line = one_line(": ".join(dict.fromkeys(parts)), secrets)
     answer = f"{said.response.status}" if said.code in (None, 200) else f"with code {said.code}"
     return f"SQLFlow answered {answer}" + (f": {line}" if line else "")
 
@@ -324,14 +320,3 @@ def words(said: Said, secrets: Iterable[str]) -> str:
 def origin(said: Said) -> dict[str, JsonValue]:
     """What the answer was."""
     return {"vendorCode": said.code} if said.code not in (None, 200) else {"httpStatus": said.response.status}
-
-
-def masked(value: JsonValue, secrets: Iterable[str]) -> JsonValue:
-    """The value without any of the secrets: the vendor may repeat the database's password."""
-    if isinstance(value, str):
-        return hide(value, secrets)
-    if isinstance(value, list):
-        return [masked(each, secrets) for each in value]
-    if isinstance(value, dict):
-        return {key: masked(each, secrets) for key, each in value.items()}
-    return value

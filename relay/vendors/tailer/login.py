@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from pydantic import SecretStr
 
-from relay.core.answers import read_object
+from relay.core.answers import read_object, seconds_of
 from relay.core.flow import Flow, JsonValue, NotLetIn, NotReached, Request, Response, Unreadable
 from relay.core.vendor import Connection, Credentials, Login
 from relay.vendors.tailer.reports import words
@@ -89,12 +89,8 @@ def exchanged(response: Response, secrets: list[str]) -> Credentials:
     token = answer.get("id_token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
         raise NotReached("the token service's answer is of no use: it has no id_token")
-    return bearer(token, _seconds(answer.get("expires_in")))
-
-
-def _seconds(told: JsonValue) -> float:
-    """`expires_in`, which is a number in a text."""
-    return float(told) if str(told).isascii() and str(told).isdigit() else LIFETIME
+    lives = seconds_of(answer.get("expires_in"))  # which is a number in a text
+    return bearer(token, LIFETIME if lives is None else lives)
 
 
 def _text(secret: SecretStr | None) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from relay.core.answers import hide, read_object, refusal, result_of, rows_of, shorten, unavailable, unlooked
+from relay.core.answers import one_line, read_object, refusal, result_of, rows_of, shorten, unavailable, unlooked
 from relay.core.facts import (
     Answered,
     Fact,
@@ -160,7 +160,7 @@ def read_done(response: Response, attempt: int, secrets: Iterable[str]) -> Fact:
     if not isinstance(said, str):
         return unclear(attempt, "Tailer's answer says neither that it is done nor that it is not")
     if said.strip().lower() == "ok":
-        return Answered(result=result_of(response))
+        return Answered(result=result_of(response, secrets))
     message = f"Tailer did not do it: {words(response, secrets)}"
     return Refused(error=JobError(code=ErrorCode.VENDOR_REJECTED, message=message, details=origin(response)))
 
@@ -205,7 +205,7 @@ def read_look(response: Response, attempt: int, run_id: str | None, secrets: Ite
         return unclear(attempt, f"Tailer's answer tells nothing: {error}")
     row = row_of(rows, run_id) if run_id is not None else next(iter(rows), None)
     if row is not None:
-        return Look(row, result_of(response))
+        return Look(row, result_of(response, secrets))
     what = f"no run {shorten(run_id, 100)}" if run_id is not None else "no run of the configuration"
     return Refused(error=JobError(code=ErrorCode.UNKNOWN_JOB, message=f"Tailer lists {what}"))
 
@@ -230,19 +230,16 @@ def read_list(response: Response, attempt: int, secrets: Iterable[str], *, newes
         rows = read_rows(response)
     except Unreadable as error:
         return unclear(attempt, f"Tailer's answer tells nothing: {error}")
-    result = result_of(response)
+    result = result_of(response, secrets)
     return told_of(rows[0], result) if newest and rows else Answered(result=result)
 
 
 # --- the vendor's words --------------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]*")
-"""A JWT: the one that was sent is nobody's to know. It begins where a word does, so that no text is long to search."""
-
 
 def words(response: Response, secrets: Iterable[str], who: str = "Tailer") -> str:
     """The error in one line, without any of the secrets. How it is written is not documented: a message, or text."""
-    line = shorten(_TOKEN.sub("[secret]", hide(_said(response), secrets)))
+    line = one_line(_said(response), secrets)
     return f"{who} answered {response.status}" + (f": {line}" if line else "")
 
 

@@ -1,6 +1,6 @@
 """Conversations that only ask: the job library, and all that there is to know of a job group."""
 
-from relay.core.answers import read_object
+from relay.core.answers import hide_in, read_object
 from relay.core.facts import Answered, Fact
 from relay.core.flow import Flow, Request, Unreadable
 from relay.core.job import ErrorCode, Job
@@ -28,11 +28,12 @@ def _library(connection: Connection, job: Job, query: dict[str, str]) -> Flow[Fa
     given = job.spec.parameters
     query |= {name: str(given[name]) for name in ("filter", "limit", "offset") if given.get(name) is not None}
     response = yield Request(method="GET", path=LIBRARY, query=query)
-    refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job))
+    secrets = secrets_of(connection, job)
+    refused = reports.read_refusal(response, job.attempt, secrets)
     if refused is not None:
         return refused
     try:
-        return Answered(result=read_object(response))
+        return Answered(result=hide_in(read_object(response), secrets))
     except Unreadable as error:
         return reports.unclear(response, job.attempt, f"Trifacta's job library tells nothing: {error}")
 
@@ -41,14 +42,15 @@ def details(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow
     """A job group with its sub-jobs, outputs and publications, as far as the edition tells them."""
     group = job_group_of(job)
     response = yield look_request(group)
-    refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job), missing=ErrorCode.UNKNOWN_JOB)
+    secrets = secrets_of(connection, job)
+    refused = reports.read_refusal(response, job.attempt, secrets, missing=ErrorCode.UNKNOWN_JOB)
     if refused is not None:
         return refused
-    told = reports.read_status(response, job.attempt)
+    told = reports.read_status(response, job.attempt, secrets)
     if not isinstance(told, Answered):
         return told
     parts = dict(told.result)
     for name in PARTS:
         if name not in parts:
-            parts |= yield from part_of(group, name)
+            parts |= hide_in((yield from part_of(group, name)), secrets)
     return Answered(result=parts, vendor_job_id=told.vendor_job_id, status=told.status, state=told.state)

@@ -282,7 +282,7 @@ def status(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[
     """What the vendor says of a job group, ended or not."""
     response = yield look_request(job_group_of(job))
     refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job), missing=ErrorCode.UNKNOWN_JOB)
-    return refused or reports.read_status(response, job.attempt)
+    return refused or reports.read_status(response, job.attempt, secrets_of(connection, job))
 
 
 def watch(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[Fact]:
@@ -320,7 +320,7 @@ def stop(connection: Connection, job: Job, id: str) -> Flow[Fact]:
     refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job), missing=ErrorCode.UNKNOWN_JOB)
     if refused is not None:
         return refused
-    result = result_of(response)
+    result = result_of(response, secrets_of(connection, job))
     try:
         seen = reports.read_poll((yield look_request(id)), secrets_of(connection, job))
     except TransportError:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from relay.core.answers import hide, read_object, retry_after, shorten
+from relay.core.answers import one_line, read_object, retry_after, seconds_of
 from relay.core.flow import Flow, JsonValue, NoAnswer, NotLetIn, NotReached, Request, Response, Unreadable
 from relay.core.vendor import Connection, Credentials, Login
 from relay.vendors.trifacta.wire import OAuth, TrifactaOptions
@@ -119,14 +119,15 @@ def _refreshed(name: str, oauth: OAuth, chain: Chain, now: float) -> Flow[Chain]
         answer = read_object(response)
     except Unreadable as error:
         raise NoAnswer(f"the token service's answer cannot be used: {error}") from None
-    access, following, lives = answer.get("access_token"), answer.get("refresh_token"), answer.get("expires_in")
+    access, following = answer.get("access_token"), answer.get("refresh_token")
+    lives = seconds_of(answer.get("expires_in"))
     if not _is_token(access):
         raise NoAnswer("the token service's answer holds no access token that can be used")
     return Chain(
         began=chain.began,
         refresh_token=str(following) if _is_token(following) else chain.refresh_token,
         access_token=access,
-        expires_at=now + lives if isinstance(lives, int | float) and not isinstance(lives, bool) else None,
+        expires_at=None if lives is None else now + lives,
     )
 
 
@@ -157,6 +158,6 @@ def _words(response: Response, chain: Chain) -> tuple[str, str]:
     except Unreadable:
         body = {}
     parts = [body[key] for key in ("error", "error_description") if isinstance(body.get(key), str)]
-    line = shorten(hide(": ".join(parts), [chain.refresh_token, chain.access_token or ""]))
+    line = one_line(": ".join(parts), [chain.refresh_token, chain.access_token or ""])
     word = body.get("error")
     return word if isinstance(word, str) else "", f"{response.status} {line}".strip()

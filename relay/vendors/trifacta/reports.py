@@ -4,22 +4,12 @@ Job group: https://api.trifacta.com/ee/9.7/index.html#operation/getJobGroup
 Webhooks: the page "Create Flow Webhook Task" in the vendor's documentation
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Literal, NamedTuple, TypeAlias
 
-from relay.core.answers import (
-    LONGEST,
-    hide,
-    read_object,
-    refusal,
-    rows_of,
-    shorten,
-    unavailable,
-    unlooked,
-)
+from relay.core.answers import LONGEST, hide_in, one_line, read_object, refusal, rows_of, shorten, unavailable, unlooked
 from relay.core.facts import (
     Answered,
     Canceled,
@@ -209,10 +199,10 @@ def untold(response: Response, error: Unreadable) -> PollFailed:
     return PollFailed(error=unavailable(f"Trifacta's answer tells nothing: {error}", **origin(response)))
 
 
-def read_status(response: Response, attempt: int) -> Fact:
+def read_status(response: Response, attempt: int, secrets: Iterable[str]) -> Fact:
     """A job group as the answer to a question about it."""
     try:
-        group = read_object(response)
+        group = hide_in(read_object(response), secrets)
     except Unreadable as error:
         return unclear(response, attempt, f"Trifacta's answer tells nothing: {error}")
     word = group.get("status")
@@ -270,11 +260,11 @@ def progress_of(jobs: Iterable[Mapping[str, JsonValue]]) -> JsonValue:
 def failure(jobs: Iterable[Mapping[str, JsonValue]], secrets: Iterable[str] = ()) -> JobError:
     """Why a job group failed, from its sub-jobs' error messages."""
     reasons = [
-        f"{job.get('jobType') or 'job'} {job.get('id')}: {shorten(hide(str(job['errorMessage']), secrets))}"
+        f"{job.get('jobType') or 'job'} {job.get('id')}: {one_line(str(job['errorMessage']), secrets)}"
         for job in jobs
         if job.get("errorMessage")
     ]
-    said = shorten(hide("; ".join(reasons), secrets), 4 * LONGEST) or "Trifacta gave no reason"
+    said = one_line("; ".join(reasons), secrets, 4 * LONGEST) or "Trifacta gave no reason"
     return JobError(code=ErrorCode.JOB_FAILED, message=f"the job failed: {said}")
 
 
@@ -330,12 +320,8 @@ def words(response: Response, secrets: Iterable[str] = ()) -> str:
     exception = body.get("exception")
     said = exception if isinstance(exception, dict) else body
     parts = [text for key in ("name", "message", "details") if (text := _text(said.get(key)))]
-    line = shorten(_BEARER.sub("[secret]", hide(": ".join(parts), secrets)))
+    line = one_line(": ".join(parts), secrets)
     return f"Trifacta answered {response.status}" + (f": {line}" if line else "")
-
-
-_BEARER = re.compile(r"(?<=bearer )[^\s\"']+", re.IGNORECASE)
-"""An access token, which only those know who send the request."""
 
 
 def _text(value: JsonValue) -> str:

@@ -296,7 +296,7 @@ def cancel(connection: Connection, job: Job) -> Flow[Fact]:
         refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job))
         if refused is not None:
             return refused
-        told.append(result_of(response))
+        told.append(result_of(response, secrets_of(connection, job)))
     return Answered(result={"data": told}, vendor_job_id=job.vendor_job_id, state=(yield from _seen(connection, job)))
 
 

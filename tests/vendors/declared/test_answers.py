@@ -15,7 +15,7 @@ from relay.core.flow import Flow, NoAnswer, Response
 from relay.core.job import State
 from relay.core.room import CALLBACK, drive
 from relay.core.signature import timestamped
-from relay.core.vendor import Callback, Vendor
+from relay.core.vendor import Callback, Login, Vendor
 from tests.vendors.declared.declaring import (
     STATUS,
     SUBMIT,
@@ -151,7 +151,8 @@ def test_no_secret_comes_back_in_a_result() -> None:
     body = {"token": "hunter22", "hooks": ["https://relay.test/v1/callbacks/c.run.job_1.abc?x=1 and more"], "n": 1}
     fact = submit(open_book, answer(body), token="hunter22")
 
-    assert facts.Answered(result={"token": "[secret]", "hooks": ["[secret] and more"], "n": 1}) == fact
+    hooks = ["https://relay.test/v1/callbacks/[secret]?x=1 and more"]
+    assert facts.Answered(result={"token": "[secret]", "hooks": hooks, "n": 1}) == fact
 
 
 @pytest.mark.parametrize(
@@ -183,6 +184,47 @@ def test_an_answer_that_is_no_json_is_quoted_in_short() -> None:
     assert isinstance(fact, facts.Refused)
     assert fact.error.message.startswith("v answered 400: <h1>Bad Gateway</h1>x")
     assert len(fact.error.message) < 600
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+def test_no_secret_comes_back_in_an_error_that_is_no_json(status: int) -> None:
+    """Neither a setting, nor the address that only the vendor knows, nor a token that only the driver does."""
+    open_book = vendor(auth={"type": "bearer", "token": "${connection.token}"})
+    said = f"cannot call {CALLBACK.url} with hunter22 for Bearer 0123456789abcdef"
+    flow = operation(open_book).poll
+    assert flow is not None
+    fact: Any = told(
+        flow(connection(open_book, token="hunter22"), running()), Response(status=status, body=said.encode())
+    )
+
+    shown = fact.message if isinstance(fact, facts.NotFound) else fact.error.message
+    safe = "cannot call https://relay.test/v1/callbacks/[secret] with [secret] for Bearer [secret]"
+    assert f"v answered {status}: {safe}" == shown
+
+
+def test_no_secret_comes_back_in_progress() -> None:
+    """It is shown while the job runs, and to whoever may see jobs."""
+    chatty = vendor(
+        auth={"type": "bearer", "token": "${connection.token}"},
+        run=tracked(status={**STATUS, "progress": "{said: said, log: log}"}),
+    )
+    flow = operation(chatty).poll
+    assert flow is not None
+    said = answer({"state": "RUNNING", "said": f"will call {CALLBACK.url}", "log": ["with hunter22"]})
+
+    expected = {"said": "will call https://relay.test/v1/callbacks/[secret]", "log": ["with [secret]"]}
+    assert facts.StillRunning(status="RUNNING", progress=expected) == told(
+        flow(connection(chatty, token="hunter22"), running()), said
+    )
+
+
+def test_a_secret_that_json_would_escape_is_struck_out_too() -> None:
+    """Of an error that is an object its texts are read before they are written as one line."""
+    open_book = vendor(auth={"type": "bearer", "token": "${connection.token}"})
+    fact = submit(open_book, answer({"error": {"seen": 'hunter"22'}}, 400), token='hunter"22')
+
+    assert isinstance(fact, facts.Refused)
+    assert 'v answered 400: {"seen":"[secret]"}' == fact.error.message
 
 
 # --- look-ups ---
@@ -503,3 +545,20 @@ def test_a_vendor_that_signs_nothing_has_nothing_to_verify() -> None:
 
     assert reporting is not None
     assert reporting.verify is None
+
+
+# --- token services ---
+
+ABSURD = ["²", "9" * 400, 2**63, -1, 1e300, "an hour", "3600.5", True, [3600]]
+"""What no token lives for."""
+
+
+@pytest.mark.parametrize(("lives", "expected"), [(60, 60.0), ("60", 60.0), *((each, None) for each in ABSURD)])
+def test_a_token_lives_as_long_as_it_says(lives: Any, expected: float | None) -> None:
+    """Whatever else the service says of it is no end: it lasts until it is refused."""
+    auth = {"type": "oauth2ClientCredentials", "tokenUrl": "/token", "clientId": "me", "clientSecret": "x"}
+    given = vendor(auth=auth)
+    said = answer({"access_token": "abc", "expires_in": lives})
+    credentials = drive(given.authenticate(connection(given), Login(now=NOW)), lambda _: said)
+
+    assert expected == credentials.expires_in

@@ -310,4 +310,13 @@ def test_a_token_in_an_error_is_struck_out() -> None:
     said = no(400, "bad token eyJhbGciOi.eyJ1c2VyIjoi.c2lnbmF0dXJl for you")
     fact = drive(VENDOR.operations["run"].submit(ROOM.connection(), ROOM.job("run", ONE), None), lambda _: said)
 
-    assert "SQLFlow answered with code 400: bad token [token] for you" == fact.error.message
+    assert "SQLFlow answered with code 400: bad token [secret] for you" == fact.error.message
+
+
+def test_no_secret_comes_back_in_an_answer_without_an_object() -> None:
+    """A job that is deleted is answered with a text, or with whatever there is: the operator's key is in neither."""
+    said = answer(200, {"code": 200, "data": "done with secret-key-of-the-room"})
+    job = ROOM.job("delete", {"jobId": "1"})
+    fact = drive(VENDOR.operations["delete"].submit(ROOM.connection(), job, None), lambda _: said)
+
+    assert {"code": 200, "data": "done with [secret]"} == fact.result

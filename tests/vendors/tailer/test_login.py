@@ -175,7 +175,20 @@ def test_a_refresh_token_is_exchanged_for_the_bearers() -> None:
     assert Credentials(headers={"Authorization": "Bearer an.id.token"}, expires_in=3600.0) == credentials
 
 
-@pytest.mark.parametrize(("told", "seconds"), [("600", 600.0), (600, 600.0), (None, 3600.0), ("soon", 3600.0)])
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ("600", 600.0),
+        (600, 600.0),
+        (None, 3600.0),
+        ("soon", 3600.0),
+        ("²", 3600.0),
+        ("9" * 400, 3600.0),
+        (2**63, 3600.0),
+        (-1, 3600.0),
+        (1e300, 3600.0),
+    ],
+)
 def test_a_token_lives_as_long_as_it_says(told: Any, seconds: float) -> None:
     """In a text or a number; an hour where it does not say."""
     assert seconds == authenticate(handed_out(expires_in=told), **REFRESHING).expires_in

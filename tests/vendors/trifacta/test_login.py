@@ -95,6 +95,12 @@ def test_a_service_that_rotates_nothing_may_do_so() -> None:
     assert let_in(kept=credentials.keep, now=NOW * 2).headers == credentials.headers
 
 
+@pytest.mark.parametrize("lives", ["²", "soon", -1, 2**63, 1e300, True, [300]])
+def test_an_absurd_end_is_none(lives: Any) -> None:
+    """As if the service had not said when the token ends."""
+    assert let_in((exchange("first-refresh"), pair(lives=lives))).expires_in is None
+
+
 def refused(response: Response) -> BaseException:
     """Why nobody is let in."""
     with pytest.raises((NotLetIn, NotReached, NoAnswer)) as raised:
