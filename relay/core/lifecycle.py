@@ -3,11 +3,14 @@
 `next_act(job, rules)` says what is to be done with a job that is due. `advance(job, fact, rules, now, via)` is the
 only place where a state changes: total over (state, fact), it says what the job is next and when it is due again.
 
-                      ┌────────── not sent, postponed ─────────┐
+                      ┌──── not sent, unanswered, postponed ───┐
                       ▼                                        │
     accepted ──▶ submitting ──▶ running ──▶ succeeded | failed | canceled | expired
                       │            ▲                           ▲
                       └─▶ uncertain ┴───────────────────────────┘
+
+An unanswered submit is only sent again where that does no harm, or where nobody can be asked about it and the operator
+lets it be.
 
 A terminal state is final. A late or repeated fact changes nothing, and that is told: in the job's history where a
 callback brought it, else in the log.
@@ -184,14 +187,14 @@ def _refused(scene: _Scene, fact: facts.Refused) -> Step:
 def _not_sent(scene: _Scene, fact: facts.NotSent) -> Step:
     if scene.job.state is not State.SUBMITTING or fact.attempt != scene.job.attempt:
         return _ignored(scene, fact)
-    return _back_to_accepted(scene, fact.error, fact.retry_after)
+    return _back_to_accepted(scene, "job.not_sent", fact.error, fact.retry_after)
 
 
 def _unanswered(scene: _Scene, fact: facts.Unanswered) -> Step:
     if scene.job.state is not State.SUBMITTING or fact.attempt != scene.job.attempt:
         return _ignored(scene, fact)
     if scene.rules.repeatable:
-        return _back_to_accepted(scene, fact.error, None)
+        return _back_to_accepted(scene, "job.unanswered", fact.error)
     if scene.rules.finds:
         waiting = f"whether the vendor took the submit: {fact.error.message}"
         job = scene.job.but(state=State.UNCERTAIN, memo=fact.memo, sightings=0, troubles=0, waiting_for=waiting)
@@ -394,18 +397,19 @@ def _surely_unsent(scene: _Scene) -> bool:
     return scene.job.attempt == 0 or scene.rules.repeatable or not scene.rules.resubmits
 
 
-def _back_to_accepted(scene: _Scene, error: JobError, hint: float | None) -> Step:
+def _back_to_accepted(scene: _Scene, what: str, error: JobError, hint: float | None = None) -> Step:
+    """To be submitted again: `job.not_sent` if it surely did not arrive, `job.unanswered` if it may have."""
     troubles = scene.job.troubles + 1
     waiting = f"the vendor to take it: {error.message}"
     job = scene.job.but(state=State.ACCEPTED, troubles=troubles, waiting_for=waiting)
     own = spread(backoff(troubles), job.id, troubles)
-    return Step(job=job, delay=hinted(own, hint), what="job.not_sent", detail=_said(error))
+    return Step(job=job, delay=hinted(own, hint), what=what, detail=_said(error))
 
 
 def _undecidable(scene: _Scene, error: JobError) -> Step:
     """Nobody can say whether the submit arrived: the operator's setting decides."""
     if scene.rules.resubmits:
-        return _back_to_accepted(scene, error, None)
+        return _back_to_accepted(scene, "job.unanswered", error)
     message = f"it is unknown whether the vendor took the job: {error.message}"
     unknown = JobError(code=ErrorCode.SUBMIT_OUTCOME_UNKNOWN, message=message, details=error.details)
     return _ended(scene, State.FAILED, error=unknown)
@@ -414,7 +418,7 @@ def _undecidable(scene: _Scene, error: JobError) -> Step:
 def _vanished(scene: _Scene, fact: facts.NotFound) -> Step:
     if scene.job.state is State.UNCERTAIN:
         error = JobError(code=ErrorCode.VENDOR_UNAVAILABLE, message=fact.message)
-        return _back_to_accepted(scene, error, None) if fact.decisive else _undecidable(scene, error)
+        return _back_to_accepted(scene, "job.not_sent", error) if fact.decisive else _undecidable(scene, error)
     gone = f"the vendor no longer knows the job {scene.job.vendor_job_id}: {fact.message}"
     return _ended(scene, State.FAILED, error=JobError(code=ErrorCode.JOB_FAILED, message=gone))
 

@@ -363,10 +363,11 @@ def test_an_unanswered_submit_fails_where_nobody_can_tell() -> None:
 
 @pytest.mark.parametrize("rules", [Rules(repeatable=True), Rules(repeatable=True, finds=True), Rules(resubmits=True)])
 def test_an_unanswered_submit_is_repeated_where_it_may_be(rules: Rules) -> None:
-    """What does no harm twice, or what the operator lets be submitted again, is submitted again."""
+    """What does no harm twice, or what the operator lets be submitted again, is submitted again; its history says that
+    nobody answered, not that it was not sent."""
     step = after(a_job(State.SUBMITTING), facts.Unanswered(attempt=1, error=an_error()), rules=rules)
 
-    assert (State.ACCEPTED, "job.not_sent") == (step.job.state, step.what)
+    assert (State.ACCEPTED, "job.unanswered") == (step.job.state, step.what)
     assert step.delay is not None
 
 
@@ -405,6 +406,15 @@ def test_lookups_go_on_before_they_decide() -> None:
 
     assert (State.UNCERTAIN, [2, 4, 8, 16], 0) == (job.state, delays, job.troubles)
     assert ("job.not_found", "not there") == (step.what, job.waiting_for)
+
+
+@pytest.mark.parametrize(("decisive", "what"), [(True, "job.not_sent"), (False, "job.unanswered")])
+def test_a_new_submit_tells_whether_the_last_one_may_have_arrived(decisive: bool, what: str) -> None:
+    """Not sent is only what a look-up would have shown."""
+    uncertain = a_job(State.UNCERTAIN, sightings=SIGHTINGS_ALLOWED - 1)
+    step = after(uncertain, facts.NotFound(decisive=decisive), rules=Rules(finds=True, resubmits=True))
+
+    assert (State.ACCEPTED, what) == (step.job.state, step.what)
 
 
 def test_only_a_decisive_lookup_brings_a_new_submit() -> None:
