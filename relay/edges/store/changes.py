@@ -49,8 +49,8 @@ from relay.ports import (
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Drop these ended jobs and refusals' events, if they still may go, give up what is out of patience, and let go on
-    what waits for a place in a lane that is none of the limited."""
+    """Drop these ended jobs and refusals' events, if they still may go, give up what is out of patience, let go on what
+    waits for a place in a lane that is none of the limited, and forget lanes of receivers in which nothing waits."""
 
     jobs: Sequence[int]
     events: Sequence[int]
@@ -450,4 +450,5 @@ def _sweep(sweep: Sweep, now: float) -> Script[int]:
         yield Run(query, {"keys": keys})
     given_up = yield Run("give_up_deliveries", {"now": now, "batch": sweep.batch})
     freed = yield Run("free_jobs", {"lanes": dumps(sweep.limited), "now": now, "batch": sweep.batch})
+    yield Run("forget_idle_lanes", {"now": now, "batch": sweep.batch})
     return len(jobs) + len(refusals) + len(given_up) + len(freed)

@@ -278,6 +278,19 @@ RETURNING lane.lane;
 -- Lanes that fare well again.
 DELETE FROM lane WHERE (stage, lane) IN (SELECT r.value ->> 0, r.value ->> 1 FROM jsonb_array_elements(:rows) AS r);
 
+-- name: forget_idle_lanes
+-- Receivers' lanes that may be tried and in which nothing waits: hosts and reply queues come and go. Not those that
+-- somebody marks at this moment.
+WITH idle AS MATERIALIZED (
+    SELECT l.lane FROM lane AS l
+    WHERE l.stage = 'announce' AND (l.closed_until IS NULL OR l.closed_until <= :now)
+      AND NOT EXISTS (SELECT 1 FROM delivery AS d WHERE d.lane = l.lane AND d.due IS NOT NULL)
+    LIMIT :batch
+    FOR UPDATE OF l SKIP LOCKED
+)
+DELETE FROM lane USING idle AS i WHERE lane.stage = 'announce' AND lane.lane = i.lane
+RETURNING lane.lane;
+
 -- name: {table}_heads
 -- Lanes in which rows wait, by skip scan: when the first is due, and how the lane fares if not well.
 WITH RECURSIVE waiting (lane) AS (

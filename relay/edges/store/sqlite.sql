@@ -232,6 +232,15 @@ RETURNING lane;
 -- Lanes that fare well again.
 DELETE FROM lane WHERE (stage, lane) IN (SELECT r.value ->> 0, r.value ->> 1 FROM json_each(:rows) AS r);
 
+-- name: forget_idle_lanes
+-- Receivers' lanes that may be tried and in which nothing waits: hosts and reply queues come and go.
+DELETE FROM lane WHERE stage = 'announce' AND lane IN (
+    SELECT l.lane FROM lane AS l
+    WHERE l.stage = 'announce' AND (l.closed_until IS NULL OR l.closed_until <= :now)
+      AND NOT EXISTS (SELECT 1 FROM delivery AS d INDEXED BY delivery_due WHERE d.lane = l.lane AND d.due IS NOT NULL)
+    LIMIT :batch)
+RETURNING lane;
+
 -- name: {table}_heads
 -- Lanes in which rows wait, by skip scan: when the first is due, and how the lane fares if not well.
 WITH RECURSIVE waiting (lane) AS (

@@ -224,6 +224,31 @@ async def test_a_closed_target_lets_one_delivery_through(engine: Engine, store: 
     assert [one.lane for one in more.deliveries] == ["down", "down"]
 
 
+async def test_receivers_in_whose_lane_nothing_waits_are_forgotten(engine: Engine, store: Store) -> None:
+    """Hosts and reply queues that nothing is sent to any more leave nothing; what is closed for a while stays so."""
+    lanes = ["gone", "down", "shut"]
+    await record(store, ended(await accepted(store), delivery("d-1", "down")))
+    await mark(store, *(fails(lane, "announce", threshold=1, base=7.0) for lane in ("gone", "down")))
+    await mark(store, fails("shut", "announce", pause=1e6), fails("acme", threshold=1, base=7.0))
+    await store.sweep(1e9)
+    at_first = set(await store.lanes_now(lanes))
+    engine.tick(7.0)
+    await store.sweep(1e9)
+
+    assert set(lanes) == at_first
+    assert {"down", "shut"} == set(await store.lanes_now(lanes))
+    assert not await is_open(store)
+
+
+async def test_failures_of_a_forgotten_lane_count_no_more(store: Store) -> None:
+    """A receiver that failed now and then, and to whom nothing is sent meanwhile, begins anew."""
+    await mark(store, *[fails("gone", "announce", threshold=3)] * 2)
+    await store.sweep(1e9)
+    await mark(store, fails("gone", "announce", threshold=3))
+
+    assert {} == await store.lanes_now(["gone"])
+
+
 async def test_marks_of_one_group_all_count(store: Store) -> None:
     """Acts that are recorded together count one by one."""
     jobs = [await accepted(store, hold=1e6) for _ in range(5)]
