@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import structlog
 from prometheus_client import generate_latest
@@ -30,7 +30,17 @@ from relay.edges.vault import KEY_RECIPE, KeyRefused, Vault, key_beside
 from relay.edges.web import ApiToken, Doors, Server
 from relay.messages import complaints_of
 from relay.metrics import Metrics
-from relay.ports import Census, Claimed, Delivery, Keeper, StoredCallback, StoreUnavailable, Subscription, Trial
+from relay.ports import (
+    Census,
+    Claimed,
+    Condition,
+    Delivery,
+    Keeper,
+    StoredCallback,
+    StoreUnavailable,
+    Subscription,
+    Trial,
+)
 from relay.settings import RESERVED, Amqp, ConnectionSettings, Settings, SettingsError, Tls
 from relay.stages.accept import Accept, ReplyPolicy
 from relay.stages.announce import Announce
@@ -335,6 +345,9 @@ class Relay:
         """All metrics, as Prometheus reads them."""
         with contextlib.suppress(StoreUnavailable):  # the rest matters most just then
             self._count(await self.store.census())
+        conditions = [one.condition for one in self.subscriptions.all()]
+        for condition in get_args(Condition):
+            self.metrics.subscriptions.labels(condition).set(conditions.count(condition))
         if self.broker is not None:
             now = self.broker.status()
             self.metrics.reconnects.set(now.reconnects)

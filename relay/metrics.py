@@ -39,6 +39,7 @@ class Metrics:
         self.contradictions = counter("contradictions_total", "Ends that contradict the recorded one.", "connection")
         self.attempts = counter("delivery_attempts_total", "Attempts to deliver events.", "kind", "outcome")
         self.deliveries = gauge("deliveries", "Deliveries by state.", "state")
+        self.subscriptions = gauge("subscriptions", "Subscriptions by state.", "state")
         self.oldest_undelivered = gauge("oldest_undelivered_seconds", "Age of the oldest pending delivery.")
         self.oldest_due = gauge("oldest_due_seconds", "How long the longest-waiting due row has waited.", "stage")
         self.reconnects = gauge("amqp_reconnects", "Times that a connection to the broker was made anew.")

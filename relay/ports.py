@@ -361,6 +361,7 @@ class Unknown:
 # --- subscriptions ---
 
 SubscriptionState: TypeAlias = Literal["active", "paused", "disabled"]
+Condition: TypeAlias = Literal["active", "failing", "paused", "disabled"]
 
 
 class NoSubscription(Exception):
@@ -405,6 +406,11 @@ class Subscription:
     def lane(self) -> str:
         """The lane of its deliveries."""
         return f"{SUBSCRIPTION_LANE}{self.id}"
+
+    @property
+    def condition(self) -> Condition:
+        """Its state as it is shown: one that is switched on may be failing."""
+        return "failing" if self.failing and self.state == "active" else self.state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Subscriptions: standing targets, kept by operators."""
 
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from aiohttp import web
@@ -15,7 +15,7 @@ from relay.edges.web.queries import PageQuery, read_query
 from relay.edges.web.redact import MASK, redacted, shown_url
 from relay.edges.web.route import OPERATE, READ, Call, Route, answer
 from relay.messages import Complaint, Message, SubscriptionPatch, SubscriptionRequest, rfc3339
-from relay.ports import NoSubscription, NotByRequest, Subscription
+from relay.ports import Condition, NoSubscription, NotByRequest, Subscription
 
 log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ class SubscriptionView(Message):
 
     id: str
     name: str
-    state: Literal["active", "failing", "paused", "disabled"] = Field(
+    state: Condition = Field(
         description="`failing`: five attempts in a row or more failed, over at least 30 seconds; `disabled`: by 410."
     )
     reason: str | None = Field(description="Why it is paused or disabled.")
@@ -275,7 +275,7 @@ def _view(one: Subscription, undelivered: int, schedule: Sequence[float], now: f
     return SubscriptionView(
         id=one.id,
         name=one.name,
-        state="failing" if one.failing and one.state == "active" else one.state,
+        state=one.condition,
         reason=one.reason,
         configured=one.configured,
         url=shown_url(told.url),

@@ -158,6 +158,25 @@ async def test_the_schedule_that_counts_is_shown(tmp_path: Path, vendor: Trifact
     assert [0, 7] == back["schedule"] == shown["schedule"]
 
 
+async def test_subscriptions_are_counted_by_state(http: ClientSession, receiver: Receiver) -> None:
+    """The metrics have every state, also where nobody is in it, so that an alert can wait for it."""
+    receiver.says = [Say(status=410)]
+    paused = await made(http, receiver, name="paused")
+    await asked(http, "POST", f"/v1/subscriptions/{paused['id']}/pause")
+    for name, operation in (("one", "publish"), ("two", "publish"), ("gone", "run")):
+        await made(http, receiver, name=name, operations=[operation])
+    await delivery_of(http, await ended(http), "disabled")
+    async with http.get("/metrics") as answer:
+        told = [line for line in (await answer.text()).splitlines() if line.startswith("relay_subscriptions{")]
+
+    assert [
+        'relay_subscriptions{state="active"} 2.0',
+        'relay_subscriptions{state="failing"} 0.0',
+        'relay_subscriptions{state="paused"} 1.0',
+        'relay_subscriptions{state="disabled"} 1.0',
+    ] == told
+
+
 async def test_two_subscriptions_have_two_names(http: ClientSession, receiver: Receiver) -> None:
     """A name that is taken is a 409 problem, for a new one and for a renamed one."""
     await made(http, receiver)
