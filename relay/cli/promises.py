@@ -23,7 +23,9 @@ MOST_TOLD = 5
 
 
 def hold(
-    vendor: Annotated[str, typer.Argument(help="A vendor that relay has, such as trifacta, or a declaration's file.")],
+    vendor: Annotated[
+        str, typer.Argument(help="A vendor that comes with relay, such as trifacta, or a declaration's file.")
+    ],
     recorded: Annotated[
         Path | None,
         typer.Option(help="Exchanges with a declared vendor; default: NAME.recorded.yaml beside it."),
@@ -49,11 +51,14 @@ def hold(
 
 
 def _room(name: str) -> "Room":
-    from relay.vendors import VENDORS, room_of
+    from relay.vendors import EXAMPLE, VENDORS, room_of
 
-    if name not in VENDORS:
-        raise Failed(f"there is no vendor {name!r}; there are: {', '.join(sorted(VENDORS))}")
-    return room_of(name)
+    try:
+        return room_of(name)
+    except KeyError:
+        known = ", ".join(sorted((*VENDORS, EXAMPLE)))
+        told = f"relay comes with no vendor {name!r}, but with {known}; of a declared one give the file: {name}.yaml"
+        raise Failed(told) from None
 
 
 def _declared_room(file: Path, recorded: Path | None) -> "Room":

@@ -240,8 +240,9 @@ class Vendor:
 
     `authenticate` learns what goes with every request; it may ask token services elsewhere, and raises NotLetIn where
     those refuse. `greeting` is a request that changes nothing, and which the vendor answers with 2xx to whom it lets
-    in; None where there is none. `unauthorized` tells an answer after which new credentials are to be fetched, once.
-    `remembers`: whether a connection's credentials have something to keep.
+    in; a text says what this connection lacks for it, None that the vendor has none. `unauthorized` tells an answer
+    after which new credentials are to be fetched, once. `remembers`: whether a connection's credentials have something
+    to keep.
     """
 
     name: str
@@ -249,7 +250,7 @@ class Vendor:
     options: type[Options]
     operations: Mapping[str, Operation]
     authenticate: Callable[[Connection, Login], Flow[Credentials]]
-    greeting: Callable[[Connection], Request | None]
+    greeting: Callable[[Connection], Request | str | None]
     unauthorized: Callable[[Response], bool] = unauthorized
     remembers: Callable[[Connection], bool] = lambda _: False
 

@@ -26,6 +26,8 @@ async def greet(vendors: Vendors, account: Account, shown_url: Callable[[str], s
     request, where = vendor.greeting(connection), shown_url(account.connection.base_url)
     if request is None:
         return Greeting(None, f"not asked: {vendor.name} declares no greeting")
+    if isinstance(request, str):
+        return Greeting(None, f"not asked: {request}")
     try:
         async with asyncio.timeout(PATIENCE):
             answer = await vendors.run(connection.name, _ask(request))

@@ -20,11 +20,14 @@ VENDORS: Mapping[str, Vendor] = {
     vendor.name: vendor for vendor in (datameer.VENDOR, sqlflow.VENDOR, tailer.VENDOR, trifacta.VENDOR)
 }
 """Every vendor that relay has code for, by name."""
+EXAMPLE = "acme"
+"""The declared vendor that comes with relay, to copy: it has a room and a stand-in under this name."""
 
 
 def room_of(name: str) -> Room:
     """The vendor's recorded exchanges, with which its room is tested. Raises KeyError for an unknown name."""
-    if name not in VENDORS:
+    if name not in (*VENDORS, EXAMPLE):
         raise KeyError(name)
-    recorded: Room = importlib.import_module(f"relay.vendors.{name}.recorded").ROOM
+    folder = "declared" if name == EXAMPLE else name
+    recorded: Room = importlib.import_module(f"relay.vendors.{folder}.recorded").ROOM
     return recorded

@@ -271,11 +271,21 @@ async def test_a_server_that_breaks_a_promise_is_told() -> None:
 
 
 async def test_an_unknown_vendor_has_no_room() -> None:
-    """The vendors that there are, are told."""
-    done = await run("vendors", "test", "acme")
+    """The vendors that there are, are told, and how a declared one is named."""
+    done = await run("vendors", "test", "mine")
 
     assert 1 == done.code
-    assert "there is no vendor 'acme'; there are:" in done.err
+    assert "relay comes with no vendor 'mine', but with acme, datameer, sqlflow, tailer, trifacta;" in done.err
+    assert "of a declared one give the file: mine.yaml" in done.err
+
+
+async def test_the_declared_example_is_held_by_its_name() -> None:
+    """Its callbacks too, for which a file of exchanges has no words; and it is asked at its stand-in."""
+    done = await run("vendors", "test", "acme", "--patience", "20")
+
+    assert 0 == done.code, done.out
+    assert "A callback signed with the job's secret is the vendor's." in done.out
+    assert "run: Submitted" in done.out
 
 
 async def test_the_demonstration_shows_a_job_at_each_kind_of_vendor() -> None:

@@ -63,6 +63,14 @@ async def test_a_token_service_that_refuses(furnish: Furnish) -> None:
     assert (False, "the credentials are refused: the refresh token is spent") == (came.well, came.told)
 
 
+async def test_a_connection_that_cannot_greet_says_why(furnish: Furnish) -> None:
+    """The vendor's own words for what its settings lack."""
+    async with furnish(vendor=replace(VENDOR, greeting=lambda _: "set `account` on it")) as bench:
+        came = await greet(bench.vendors, bench.accounts["tri"])
+
+    assert (None, "not asked: set `account` on it") == (came.well, came.told)
+
+
 async def test_a_vendor_without_a_greeting(furnish: Furnish) -> None:
     """Nothing is asked, and nothing is said of it."""
     async with furnish(vendor=replace(VENDOR, greeting=lambda _: None)) as bench:

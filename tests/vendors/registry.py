@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from relay.core.room import Room
-from relay.vendors import VENDORS, room_of
-from relay.vendors.declared import recorded as declared
+from relay.vendors import EXAMPLE, VENDORS, room_of
 
-ROOMS: Sequence[Room] = (*(room_of(name) for name in VENDORS), declared.ROOM)
+ROOMS: Sequence[Room] = tuple(room_of(name) for name in (*VENDORS, EXAMPLE))

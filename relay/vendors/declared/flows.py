@@ -144,14 +144,14 @@ def _read_token(response: Response, secrets: list[str]) -> Credentials:
     return Credentials(headers={"Authorization": f"Bearer {token}"}, expires_in=seconds_of(answer.get("expires_in")))
 
 
-def greeting(plan: VendorPlan, connection: Connection) -> Request | None:
-    """The declared greeting; None where there is none, or the connection's settings make none."""
+def greeting(plan: VendorPlan, connection: Connection) -> Request | str | None:
+    """The declared greeting; None where there is none, or why the connection's settings make none."""
     if plan.greeting is None:
         return None
     try:
         return plan.greeting.made(Scope({"connection": own(connection)}))
-    except NoValue:
-        return None
+    except NoValue as error:
+        return str(error)
 
 
 # --- submit and find -----------------------------------------------------------------------------------------------

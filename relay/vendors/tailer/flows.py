@@ -18,11 +18,14 @@ NEWEST = 100
 """Runs of a configuration among which one is looked for whose job id is not known."""
 
 
-def greeting(connection: Connection) -> Request | None:
-    """A look at the account's newest run; None for a connection without an account."""
+def greeting(connection: Connection) -> Request | str:
+    """A look at the account's newest run; for a connection without an account the vendor has nothing to look at."""
     account = options_of(connection).account
     if account is None:
-        return None
+        return (
+            f"Tailer lists runs by account, and connections.{connection.name} has none: set `account` on it, "
+            "or see what becomes of a first job"
+        )
     return asked(STATUS, action="get_by_status", account=account, configuration_type="table-to-table", limit=1)
 
 

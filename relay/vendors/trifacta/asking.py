@@ -20,7 +20,7 @@ def history(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow
 
 
 def list_running(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[Fact]:
-    """A page of what runs."""
+    """A page of what is at work. The vendor takes one word, so what is still queued is not in it."""
     return (yield from _library(connection, job, {"status": AT_WORK}))
 
 

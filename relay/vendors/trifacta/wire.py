@@ -166,7 +166,8 @@ class Publish(Parameters):
 
 
 class Listing(Parameters):
-    """Parameters of `history` and `listRunning`: a page of the job library."""
+    """Parameters of `history` and `listRunning`: a page of the job library. `listRunning` has what is `InProgress`;
+    what is still queued (`Created`, `Pending`) is in `history`."""
 
     filter: str | None = None
     """Words to look for, such as a flow's name."""

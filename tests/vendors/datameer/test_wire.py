@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from relay.core.flow import Request
 from relay.core.room import drive
 from relay.core.vendor import Credentials, Login
 from relay.vendors.datameer import VENDOR
@@ -113,7 +114,7 @@ def test_the_greeting_changes_nothing() -> None:
     """It only looks at what is running."""
     greeting = VENDOR.greeting(ROOM.connection())
 
-    assert greeting is not None
+    assert isinstance(greeting, Request)
     assert ("GET", "/rest/jobs/list-running") == (greeting.method, greeting.path)
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from relay.core import facts
 from relay.core.facts import Fact
-from relay.core.flow import NoAnswer, NotLetIn, NotReached, TransportError
+from relay.core.flow import NoAnswer, NotLetIn, NotReached, Request, TransportError
 from relay.core.job import Job, State
 from relay.core.vendor import Connection, Operation, Vendor
 from relay.edges.http import VendorDriver, VendorLink
@@ -310,13 +310,15 @@ async def test_credentials_that_cannot_be_made_let_nobody_in() -> None:
 
 
 async def test_the_greeting_is_asked_with_the_connections_settings(acme: Line) -> None:
-    """It changes nothing; a template that makes none asks nothing."""
+    """It changes nothing; a template that makes none asks nothing, and says which it is."""
     greeting = acme.vendor.greeting(acme.connection)
     silent = vendor_of("v", Declaration.model_validate({"operations": ACME["operations"]}))
     unmade = {"greeting": {"request": {"path": "/${connection.none || ''}"}}, "operations": ACME["operations"]}
     other = vendor_of("v", Declaration.model_validate(unmade))
 
-    assert greeting is not None
+    assert isinstance(greeting, Request)
     assert ("/runs", {"limit": "1"}) == (greeting.path, greeting.query)
     assert silent.greeting(connection(silent)) is None
-    assert other.greeting(connection(other)) is None
+    assert "greeting.request.path: ${connection.none || ''} is empty, and a path needs a value there" == other.greeting(
+        connection(other)
+    )

@@ -301,7 +301,7 @@ def test_the_greeting_asks_for_the_users_jobs() -> None:
     """Which only who has a good token is told."""
     greeting = VENDOR.greeting(ROOM.connection(pathPrefix="/sqlflow/api"))
 
-    assert greeting is not None
+    assert isinstance(greeting, Request)
     assert "/sqlflow/api/gspLive_backend/sqlflow/job/displayUserJobsSummary" == greeting.path
 
 

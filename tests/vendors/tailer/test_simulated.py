@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from relay.core import facts
 from relay.core.facts import Fact
-from relay.core.flow import NoAnswer, NotLetIn, NotReached, Response
+from relay.core.flow import NoAnswer, NotLetIn, NotReached, Request, Response
 from relay.core.job import ErrorCode, Job
 from relay.core.lifecycle import Rules, advance
 from relay.edges.http import VendorDriver, VendorLink
@@ -59,7 +59,7 @@ class Vendor:
     async def greet(self) -> Response:
         """What `relay check` asks."""
         request = greeting(self.connection)
-        assert request is not None
+        assert isinstance(request, Request)
 
         def flow() -> Any:
             return (yield request)

@@ -323,13 +323,15 @@ def test_the_greeting_reads_one_run_of_the_account() -> None:
     """It changes nothing; who may not ask is refused."""
     request = greeting(ROOM.connection())
 
-    assert request is not None
+    assert isinstance(request, Request)
     assert ("get_by_status", 1) == (request.json["action"], request.json["limit"])
 
 
-def test_without_an_account_there_is_no_greeting() -> None:
+def test_without_an_account_the_greeting_says_what_to_set() -> None:
     """Every question needs one."""
-    assert greeting(ROOM.connection(account=None)) is None
+    said = greeting(ROOM.connection(account=None))
+
+    assert "Tailer lists runs by account, and connections.tailer has none: set `account`" in str(said)
 
 
 @pytest.mark.parametrize(

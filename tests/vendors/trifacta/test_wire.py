@@ -381,3 +381,12 @@ def test_a_named_publication_is_followed_whatever_its_number() -> None:
     assert PUBLISH.poll is not None
 
     assert isinstance(drive(PUBLISH.poll(ROOM.connection(), job), lambda _: answer(200, {"data": rows})), Succeeded)
+
+
+def test_what_list_running_leaves_out_is_told() -> None:
+    """The vendor's library takes one word: what is queued is not in it, and whoever asks is told where it is."""
+    request = next(VENDOR.operations["listRunning"].submit(ROOM.connection(), ROOM.job("listRunning"), None))
+    described = VENDOR.operations["listRunning"].parameters.model_json_schema()["description"]
+
+    assert {"status": "InProgress"} == request.query
+    assert all(word in described for word in ("`InProgress`", "`Created`", "`Pending`", "`history`"))
