@@ -6,7 +6,7 @@ Times that a store keeps are Unix seconds by its own clock; what goes in are del
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, overload
 
 from relay.core.flow import Flow, JsonValue
 from relay.core.job import Job
@@ -99,18 +99,22 @@ class Event:
     body: bytes = field(repr=False)
 
 
+FeedName: TypeAlias = Literal["events", "deliveries"]
+"""What can be followed: events as they are committed, deliveries as they change."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FollowedEvent:
-    """An event for those who follow all of them, and where it stands among them: positions only grow."""
+class Followed(Generic[T]):
+    """What comes to those who follow a feed, and where it stands there: positions only grow."""
 
     position: int
-    event: Event
+    item: T
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventMark:
-    """How far events can be followed: none will yet come to stand at `settled` or before. `newest` is the last that was
-    seen; it is not settled while the `writers` of the moment when `awaited` was the newest are at it."""
+class FeedMark:
+    """How far a feed can be followed: nothing will yet come to stand at `settled` or before. `newest` is the last that
+    was seen; it is not settled while the `writers` of the moment when `awaited` was the newest are at it."""
 
     settled: int = 0
     newest: int = 0
@@ -119,11 +123,11 @@ class EventMark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventPage:
-    """Events that follow each other; the next page begins after `position`. `dropped` is the last position that
-    retention has dropped, 0 if none: of what came before it something may be missing."""
+class FeedPage(Generic[T]):
+    """What follows each other in a feed; the next page begins after `position`. `dropped` is the last position that was
+    dropped, 0 if none: of what came before it something may be missing."""
 
-    items: tuple[FollowedEvent, ...]
+    items: tuple[Followed[T], ...]
     position: int
     dropped: int
 
@@ -697,14 +701,18 @@ class Store(Protocol):
     async def count_jobs(self, which: JobFilter) -> int: ...
     async def history(self, job_id: str) -> Sequence[Note]: ...
     async def event(self, event_id: str) -> Event | None: ...
-    async def mark_events(self, before: EventMark) -> EventMark:
-        """How far events can be followed now, by what the call before has told. One call at a time."""
+    async def mark_feed(self, feed: FeedName, before: FeedMark) -> FeedMark:
+        """How far a feed can be followed now, by what the call before has told. One call at a time."""
 
-    async def events_after(self, position: int, upto: int) -> EventPage:
+    async def events_after(self, position: int, upto: int) -> FeedPage[Event]:
         """The events that follow a position, up to a settled one: as many as one may hold in memory."""
 
-    def hearing(self, wake: Callable[[], None]) -> AbstractContextManager[None]:
-        """For as long as this lasts, `wake` is called when this process has committed an event."""
+    async def deliveries_after(self, position: int, upto: int) -> FeedPage[Delivery]:
+        """The same of deliveries that have changed, as listed and as they are now; one that has changed more than once
+        in this page stands where it did so last."""
+
+    def hearing(self, feed: FeedName, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """For as long as this lasts, `wake` is called when this process may have committed something to the feed."""
 
     async def deliveries(self, which: DeliveryFilter, limit: int, cursor: str | None) -> Page: ...
     async def delivery(self, delivery_id: str) -> Delivery | None: ...

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from relay.core.job import State
-from relay.edges.store import events, kept, pauses, rows, strays, subscriptions
+from relay.edges.store import feeds, kept, pauses, rows, strays, subscriptions
 from relay.edges.store.claims import claim, lane_rows
 from relay.edges.store.lanes import HEALTHY, Lane
 from relay.edges.store.rows import array, dumps
@@ -445,10 +445,11 @@ def _sweep(sweep: Sweep, now: float) -> Script[int]:
     dropped = [*(key for _, _, key, _ in told), *(key for (key,) in refusals)]
     for query in _DROPS_OF_EVENTS:
         yield Run(query, {"keys": dumps(dropped)})
-    yield from events.note_dropped(dropped)
+    yield from feeds.note_dropped(dropped)
     for query in _DROPS_OF_JOBS:
         yield Run(query, {"keys": keys})
     given_up = yield Run("give_up_deliveries", {"now": now, "batch": sweep.batch})
     freed = yield Run("free_jobs", {"lanes": dumps(sweep.limited), "now": now, "batch": sweep.batch})
     yield Run("forget_idle_lanes", {"now": now, "batch": sweep.batch})
-    return len(jobs) + len(refusals) + len(given_up) + len(freed)
+    changes = yield from feeds.drop_changes()
+    return len(jobs) + len(refusals) + len(given_up) + len(freed) + changes

@@ -80,7 +80,7 @@ class PostgresStore(ScriptedStore):
             "kept.sql",
             "pauses.sql",
             "strays.postgres.sql",
-            "events.postgres.sql",
+            "feeds.postgres.sql",
         )
         self._writer = Writer(self._transact, observe)
         self._id = secrets.token_hex(8)

@@ -132,17 +132,23 @@ RETURNING id;
 -- name: write_deliveries
 -- Events' ways to their targets, due at once; held ones are leased where their lane is open. Those that are there
 -- already are left out.
-INSERT INTO delivery (id, event, kind, lane, host, name, target, state, since, patience, expires, created_at, due, leased)
-SELECT r.value ->> 'id', e.key, r.value ->> 'kind', r.value ->> 'lane', r.value ->> 'host', r.value ->> 'name',
-       r.value ->> 'target', 'pending', :now, (r.value ->> 'patience')::double precision,
-       :now + (r.value ->> 'patience')::double precision, :now,
-       :now + CASE WHEN l.lane IS NULL THEN coalesce((r.value ->> 'hold')::double precision, 0.0) ELSE 0.0 END,
-       r.value ->> 'hold' IS NOT NULL AND l.lane IS NULL
-FROM jsonb_array_elements(:rows) AS r
-JOIN event AS e ON e.id = r.value ->> 'event'
-LEFT JOIN lane AS l ON l.stage = 'announce' AND l.lane = r.value ->> 'lane' AND l.slots IS NOT NULL
-ON CONFLICT (id) DO NOTHING
-RETURNING id, leased, due;
+WITH changed AS (
+    INSERT INTO delivery (id, event, kind, lane, host, name, target, state, since, patience, expires, created_at, due,
+                          leased)
+    SELECT r.value ->> 'id', e.key, r.value ->> 'kind', r.value ->> 'lane', r.value ->> 'host', r.value ->> 'name',
+           r.value ->> 'target', 'pending', :now, (r.value ->> 'patience')::double precision,
+           :now + (r.value ->> 'patience')::double precision, :now,
+           :now + CASE WHEN l.lane IS NULL THEN coalesce((r.value ->> 'hold')::double precision, 0.0) ELSE 0.0 END,
+           r.value ->> 'hold' IS NOT NULL AND l.lane IS NULL
+    FROM jsonb_array_elements(:rows) AS r
+    JOIN event AS e ON e.id = r.value ->> 'event'
+    LEFT JOIN lane AS l ON l.stage = 'announce' AND l.lane = r.value ->> 'lane' AND l.slots IS NOT NULL
+    ON CONFLICT (id) DO NOTHING
+    RETURNING key, id, leased, due
+), told AS (
+    INSERT INTO delivery_change (delivery) SELECT key FROM changed
+)
+SELECT id, leased, due FROM changed;
 
 -- name: replies_of_jobs
 SELECT job, reply FROM reply WHERE job IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
@@ -153,19 +159,24 @@ FROM jsonb_array_elements(:keys) AS r JOIN event AS e ON e.job = r.value::bigint
 
 -- name: move_deliveries
 -- What became of attempts, if each delivery's version is still the one that was tried.
-UPDATE delivery
-SET version = delivery.version + 1,
-    state = r.value ->> 'state',
-    reason = r.value ->> 'reason',
-    tries = tries + (r.value ->> 'spent')::boolean::integer,
-    attempts = attempts + (r.value ->> 'spent')::boolean::integer,
-    due = :now + (r.value ->> 'delay')::double precision,
-    finished_at = CASE WHEN r.value ->> 'state' <> 'pending' THEN :now END,
-    leased = false,
-    lapses = 0
-FROM jsonb_array_elements(:rows) AS r
-WHERE delivery.id = r.value ->> 'id' AND delivery.version = (r.value ->> 'version')::integer
-RETURNING id, key;
+WITH changed AS (
+    UPDATE delivery
+    SET version = delivery.version + 1,
+        state = r.value ->> 'state',
+        reason = r.value ->> 'reason',
+        tries = tries + (r.value ->> 'spent')::boolean::integer,
+        attempts = attempts + (r.value ->> 'spent')::boolean::integer,
+        due = :now + (r.value ->> 'delay')::double precision,
+        finished_at = CASE WHEN r.value ->> 'state' <> 'pending' THEN :now END,
+        leased = false,
+        lapses = 0
+    FROM jsonb_array_elements(:rows) AS r
+    WHERE delivery.id = r.value ->> 'id' AND delivery.version = (r.value ->> 'version')::integer
+    RETURNING id, key
+), told AS (
+    INSERT INTO delivery_change (delivery) SELECT key FROM changed
+)
+SELECT id, key FROM changed;
 
 -- name: write_attempts
 INSERT INTO attempt (delivery, number, at, duration, outcome, status, error, excerpt)
@@ -175,12 +186,17 @@ FROM jsonb_array_elements(:rows) AS r;
 
 -- name: redeliver
 -- Ended deliveries start anew.
-UPDATE delivery
-SET version = version + 1, state = 'pending', reason = NULL, tries = 0, since = :now, expires = :now + patience,
-    due = :now, finished_at = NULL, leased = false, lapses = 0
-FROM jsonb_array_elements_text(:rows) AS r
-WHERE delivery.id = r.value AND state <> 'pending'
-RETURNING id;
+WITH changed AS (
+    UPDATE delivery
+    SET version = version + 1, state = 'pending', reason = NULL, tries = 0, since = :now, expires = :now + patience,
+        due = :now, finished_at = NULL, leased = false, lapses = 0
+    FROM jsonb_array_elements_text(:rows) AS r
+    WHERE delivery.id = r.value AND state <> 'pending'
+    RETURNING id, key
+), told AS (
+    INSERT INTO delivery_change (delivery) SELECT key FROM changed
+)
+SELECT id FROM changed;
 
 -- name: jobs_of_deliveries
 -- These deliveries, as far as they exist, each with its job, if it has one.
@@ -660,12 +676,17 @@ WITH hopeless AS MATERIALIZED (
       AND NOT EXISTS (SELECT 1 FROM subscription AS s
                       WHERE d.kind = 'subscription' AND s.id = substr(d.lane, 14) AND s.state = 'paused')
     LIMIT :batch
-    FOR UPDATE OF d SKIP LOCKED)
-UPDATE delivery
-SET version = version + 1, state = 'exhausted', due = NULL, leased = false, finished_at = :now,
-    reason = 'its time ran out while its target was down'
-FROM hopeless WHERE delivery.key = hopeless.key
-RETURNING delivery.id;
+    FOR UPDATE OF d SKIP LOCKED
+), changed AS (
+    UPDATE delivery
+    SET version = version + 1, state = 'exhausted', due = NULL, leased = false, finished_at = :now,
+        reason = 'its time ran out while its target was down'
+    FROM hopeless WHERE delivery.key = hopeless.key
+    RETURNING delivery.id, delivery.key
+), told AS (
+    INSERT INTO delivery_change (delivery) SELECT key FROM changed
+)
+SELECT id FROM changed;
 
 -- name: begin
 -- A transaction's first words: the store's clock, which is the database's where none is `:given`, and its id, if it is to be `:known` what became of it.

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from relay.core.job import TERMINAL, Job, State
-from relay.edges.store import pauses, rows, strays, subscriptions
+from relay.edges.store import feeds, pauses, rows, strays, subscriptions
 from relay.edges.store.claims import TABLES
 from relay.edges.store.rows import dumps
 from relay.edges.store.script import Run, Script
@@ -19,6 +19,7 @@ from relay.ports import (
     Delivery,
     DeliveryFilter,
     Event,
+    FeedPage,
     JobFilter,
     LaneNow,
     Note,
@@ -83,6 +84,10 @@ class Reads:
         items = [rows.delivery(row, self._vault, now) for row in found[:limit]]
         more = len(found) > limit
         return Page(items=tuple(items), next=_cursor(items[-1].created_at, found[limit - 1][0]) if more else None)
+
+    def deliveries_after(self, position: int, upto: int, now: float) -> Script[FeedPage[Delivery]]:
+        """The next deliveries that have changed, as listed."""
+        return (yield from feeds.deliveries_after(position, upto, self._vault, now))
 
     def count_deliveries(self, which: DeliveryFilter) -> Script[int]:
         """How many deliveries a listing would have in all."""

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypeVar, overload
 
 from relay.core.flow import JsonValue
 from relay.core.job import Job
-from relay.edges.store import events, kept, subscriptions
+from relay.edges.store import feeds, kept, subscriptions
 from relay.edges.store.changes import Changes, Sweep
 from relay.edges.store.reads import Reads
 from relay.edges.store.script import Outcome, Script, Write
@@ -29,8 +29,9 @@ from relay.ports import (
     DeliveryFilter,
     DeliveryMoved,
     Event,
-    EventMark,
-    EventPage,
+    FeedMark,
+    FeedName,
+    FeedPage,
     JobFilter,
     JobMoved,
     LaneNow,
@@ -72,7 +73,7 @@ class ScriptedStore(ABC):
     def __init__(self, vault: Vault) -> None:
         self._changes = Changes(vault)
         self._reads = Reads(vault)
-        self._hearers: list[Callable[[], None]] = []
+        self._hearers: list[tuple[FeedName, Callable[[], None]]] = []
 
     @abstractmethod
     async def _write(self, write: Write) -> Outcome:
@@ -117,19 +118,16 @@ class ScriptedStore(ABC):
     @overload
     async def record(self, change: ConnectionTurned) -> Recorded | Stale: ...
     async def record(self, change: Any) -> Any:
-        outcome = await self._done(change)
-        if self._hearers and events.may_tell(change):
-            for wake in self._hearers:
-                wake()
-        return outcome
+        return await self._done(change)
 
     @contextmanager
-    def hearing(self, wake: Callable[[], None]) -> Iterator[None]:
-        self._hearers.append(wake)
+    def hearing(self, feed: FeedName, wake: Callable[[], None]) -> Iterator[None]:
+        hearer = feed, wake
+        self._hearers.append(hearer)
         try:
             yield
         finally:
-            self._hearers.remove(wake)
+            self._hearers.remove(hearer)
 
     async def claim(self, want: Claim) -> Claimed:
         claimed: Claimed = await self._done(want)
@@ -153,6 +151,11 @@ class ScriptedStore(ABC):
 
     async def _done(self, change: Any) -> Any:
         outcome = await self._write(self._changes.prepared(change))
+        if self._hearers:
+            told = feeds.told_by(change)
+            for feed, wake in self._hearers:
+                if feed in told:
+                    wake()
         return outcome()
 
     # --- reading ---
@@ -178,11 +181,14 @@ class ScriptedStore(ABC):
     async def event(self, event_id: str) -> Event | None:
         return await self._read(lambda _: self._reads.event(event_id))
 
-    async def mark_events(self, before: EventMark) -> EventMark:
-        return await self._read(lambda _: events.mark(before))
+    async def mark_feed(self, feed: FeedName, before: FeedMark) -> FeedMark:
+        return await self._read(lambda _: feeds.mark(feed, before))
 
-    async def events_after(self, position: int, upto: int) -> EventPage:
-        return await self._read(lambda _: events.after(position, upto))
+    async def events_after(self, position: int, upto: int) -> FeedPage[Event]:
+        return await self._read(lambda _: feeds.events_after(position, upto))
+
+    async def deliveries_after(self, position: int, upto: int) -> FeedPage[Delivery]:
+        return await self._read(lambda now: self._reads.deliveries_after(position, upto, now))
 
     async def deliveries(self, which: DeliveryFilter, limit: int, cursor: str | None) -> Page:
         return await self._read(lambda now: self._reads.deliveries(which, limit, cursor, now))

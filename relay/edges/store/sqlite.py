@@ -62,7 +62,7 @@ class SqliteStore(ScriptedStore):
             "kept.sql",
             "pauses.sql",
             "strays.sqlite.sql",
-            "events.sqlite.sql",
+            "feeds.sqlite.sql",
         )
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-write")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")

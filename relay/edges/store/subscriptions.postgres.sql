@@ -60,9 +60,13 @@ WHERE subscription.id = r.value ->> 'id';
 
 -- name: end_deliveries
 -- What waits in a lane ends as disabled; what is being tried ends by itself.
-UPDATE delivery
-SET version = version + 1, state = 'disabled', reason = :reason, due = NULL, finished_at = :now
-WHERE key IN (SELECT key FROM delivery WHERE lane = :lane AND due IS NOT NULL AND NOT leased FOR UPDATE SKIP LOCKED);
+WITH changed AS (
+    UPDATE delivery
+    SET version = version + 1, state = 'disabled', reason = :reason, due = NULL, finished_at = :now
+    WHERE key IN (SELECT key FROM delivery WHERE lane = :lane AND due IS NOT NULL AND NOT leased FOR UPDATE SKIP LOCKED)
+    RETURNING key
+)
+INSERT INTO delivery_change (delivery) SELECT key FROM changed;
 
 -- name: renew_patience
 -- What waits in a lane has its whole time anew.

@@ -22,7 +22,7 @@ from relay.edges.web.problems import RETRY_AFTER, Wrong, unprocessable
 from relay.edges.web.queries import Query, Word, read_query
 from relay.edges.web.route import READ, Call, Route
 from relay.messages import Complaint
-from relay.ports import Event, EventMark, EventName, EventPage, FollowedEvent, Store, StoreUnavailable
+from relay.ports import Event, EventName, FeedMark, FeedPage, Followed, Store, StoreUnavailable
 
 log = structlog.get_logger()
 
@@ -112,8 +112,8 @@ class Live:
         self._listeners: set[Listener] = set()
         self._watching: asyncio.Task[None] | None = None
         self._looking = asyncio.Lock()
-        self._mark = EventMark()
-        self._pages: dict[int, asyncio.Future[EventPage]] = {}
+        self._mark = FeedMark()
+        self._pages: dict[int, asyncio.Future[FeedPage[Event]]] = {}
         self._closed = False
 
     @contextmanager
@@ -141,10 +141,10 @@ class Live:
         for listener in self._listeners:
             listener.end()
 
-    async def look(self) -> EventMark:
+    async def look(self) -> FeedMark:
         """How far events can be followed now. Raises StoreUnavailable."""
         async with self._looking:
-            before, self._mark = self._mark, await self._store.mark_events(self._mark)
+            before, self._mark = self._mark, await self._store.mark_feed("events", self._mark)
             if self._mark != before:
                 self._pages.clear()
                 for listener in self._listeners:
@@ -171,7 +171,7 @@ class Live:
                 if page is not None:
                     if page.dropped > max(position, gap):
                         chunk, gap = _gap(position, _DROPPED), page.dropped
-                    chunk += b"".join(_frame(each) for each in page.items if wants(each.event))
+                    chunk += b"".join(_frame(each) for each in page.items if wants(each.item))
                     position, more = page.position, True
             elif not named and position == self._mark.settled:
                 # What was in the middle of its commit has ended: all that is committed from now on stands behind this.
@@ -186,7 +186,7 @@ class Live:
                 pause = self._heartbeat - silence
                 await listener.rest(pause if position >= self._mark.settled else min(pause, LOOK))
 
-    async def _page(self, position: int) -> EventPage | None:
+    async def _page(self, position: int) -> FeedPage[Event] | None:
         """The page after a position, from memory where somebody else has just read it; None while the store is away."""
         reading = self._pages.get(position)
         if reading is None:
@@ -204,7 +204,7 @@ class Live:
     async def _watch(self) -> None:
         """Look whenever something may have come."""
         heard = asyncio.Event()
-        with self._store.hearing(heard.set):
+        with self._store.hearing("events", heard.set):
             while True:
                 heard.clear()
                 unsettled = await self._looked()
@@ -270,9 +270,9 @@ def _metadata(event: Event) -> dict[str, str]:
     return {key: value if isinstance(value, str) else orjson.dumps(value).decode() for key, value in told.items()}
 
 
-def _frame(each: FollowedEvent) -> bytes:
+def _frame(each: Followed[Event]) -> bytes:
     """An event; its bytes are JSON on one line."""
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (each.position, each.event.type.encode(), each.event.body)
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (each.position, each.item.type.encode(), each.item.body)
 
 
 def _place(position: int) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 
 from relay.edges.store import PostgresStore
 from relay.edges.store import sqlite as engine_room
-from relay.ports import DeliveryMoved, EventMark, EventPage, FollowedEvent, JobMoved, RequestRefused, Store
+from relay.ports import DeliveryMoved, Event, FeedMark, FeedPage, JobMoved, Redeliver, RequestRefused, Store
 from tests.edges.store.conftest import Engine, PostgresEngine, SqliteEngine
 from tests.edges.store.making import accepted, claim_delivery, delivery, ended, event, record
 
@@ -23,19 +23,18 @@ class Follower:
     def __init__(self, store: Store, position: int = 0) -> None:
         self.store = store
         self.position = position
-        self.mark = EventMark()
-        self.pages: list[EventPage] = []
+        self.mark = FeedMark()
+        self.pages: list[FeedPage[Event]] = []
 
     async def look(self) -> list[str]:
         """The ids of the events that have become known."""
-        self.mark = await self.store.mark_events(self.mark)
-        found: list[FollowedEvent] = []
+        self.mark = await self.store.mark_feed("events", self.mark)
+        seen = len(self.pages)
         while self.position < self.mark.settled:
             page = await self.store.events_after(self.position, self.mark.settled)
             self.pages.append(page)
             self.position = page.position
-            found += page.items
-        return [each.event.id for each in found]
+        return [each.item.id for page in self.pages[seen:] for each in page.items]
 
 
 async def told(store: Store, name: str, **given: Any) -> JobMoved:
@@ -57,7 +56,7 @@ async def test_events_are_followed_in_their_order(store: Store) -> None:
     items = [each for page in follower.pages for each in page.items]
 
     assert (["one", "two"], ["three", "four"], []) == (first, second, await follower.look())
-    assert [end.ending.event for end in (*ends, third) if end.ending] == [each.event for each in items[:3]]
+    assert [end.ending.event for end in (*ends, third) if end.ending] == [each.item for each in items[:3]]
     assert sorted({each.position for each in items}) == [each.position for each in items]
 
 
@@ -74,8 +73,8 @@ async def test_following_goes_on_from_any_position(engine: Engine, store: Store)
 
 async def test_pages_hold_no_more_than_fits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page ends after so many events, or so many bytes of them, and the next goes on; a large one comes alone."""
-    monkeypatch.setattr("relay.edges.store.events.PAGE", 3)
-    monkeypatch.setattr("relay.edges.store.events.PAGE_BYTES", 1000)
+    monkeypatch.setattr("relay.edges.store.feeds.PAGE", 3)
+    monkeypatch.setattr("relay.edges.store.feeds.PAGE_BYTES", 1000)
     for number, size in enumerate((10, 10, 10, 600, 600, 5000, 10)):
         job = await accepted(store)
         refused = event(job, f"e-{number}", body=b'"' + b"x" * (size - 2) + b'"')
@@ -85,7 +84,7 @@ async def test_pages_hold_no_more_than_fits(store: Store, monkeypatch: pytest.Mo
 
     assert [f"e-{number}" for number in range(7)] == found
     assert [[10, 10, 10], [600, 600], [5000], [10]] == [
-        [len(each.event.body) for each in page.items] for page in follower.pages if page.items
+        [len(each.item.body) for each in page.items] for page in follower.pages if page.items
     ]
 
 
@@ -99,7 +98,7 @@ async def test_what_was_dropped_is_told(engine: Engine, store: Store) -> None:
     while await store.sweep(RETENTION):
         pass
     store = await engine.reopened()
-    mark = await store.mark_events(EventMark())
+    mark = await store.mark_feed("events", FeedMark())
     await told(store, "two")
     late = Follower(store, before)
     found = await late.look()
@@ -124,23 +123,28 @@ async def test_undelivered_events_are_followed_though_later_ones_are_gone(engine
 async def test_another_past_is_settled_anew(store: Store) -> None:
     """Where the database holds less than was seen before, what it holds counts."""
     await told(store, "one")
-    mark = await store.mark_events(EventMark(settled=1_000_000_000, newest=1_000_000_000))
+    mark = await store.mark_feed("events", FeedMark(settled=1_000_000_000, newest=1_000_000_000))
 
-    assert mark == await store.mark_events(EventMark())
+    assert mark == await store.mark_feed("events", FeedMark())
 
 
 async def test_commits_are_heard(store: Store) -> None:
-    """Whoever listens is woken once an event is committed here, and not by what tells nothing."""
+    """Whoever listens is woken once an event, or a change of a delivery, is committed here; not by anything else."""
     heard: list[str] = []
-    with store.hearing(lambda: heard.append("event")):
+    with (
+        store.hearing("events", lambda: heard.append("event")),
+        store.hearing("deliveries", lambda: heard.append("delivery")),
+    ):
         job = await accepted(store)
         assert heard == []
         await record(store, ended(job, delivery()))
-        assert heard == ["event"]
-        await store.record(DeliveryMoved(delivery=await claim_delivery(store), state="delivered"))
+        assert heard == ["event", "delivery"]
+        one = await claim_delivery(store)
+        await store.record(DeliveryMoved(delivery=one, state="exhausted"))
+        await store.record(Redeliver(delivery_id=one.id, by="ops"))
     await told(store, "later")
 
-    assert heard == ["event"]
+    assert heard == ["event", "delivery", "delivery", "delivery"]
 
 
 async def test_events_of_before_are_followed(sqlite: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> None:

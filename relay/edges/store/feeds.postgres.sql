@@ -1,0 +1,62 @@
+-- Events, and deliveries as they change, in the order of their keys, for those who follow them.
+
+-- name: newest_events
+-- The greatest key that any event has, or had before it was dropped.
+SELECT greatest((SELECT max(key) FROM event), (SELECT max(key) FROM event_dropped), 0);
+
+-- name: newest_deliveries
+-- The greatest key of a change; the newest is never dropped.
+SELECT coalesce(max(key), 0) FROM delivery_change;
+
+-- name: feed_writers
+-- Whoever writes to this table now, and may have a key of which nobody knows. To insert a row is to hold this lock from
+-- before the row gets its key until after the commit can be seen.
+SELECT DISTINCT virtualtransaction
+FROM pg_locks
+WHERE locktype = 'relation' AND relation = :table::text::regclass AND mode = 'RowExclusiveLock' AND granted
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+
+-- name: events_after
+-- The next events up to a key, as many as fit into so many bytes, but one in any case.
+SELECT f.key, f.id, f.type, c.id, f.connection, f.operation, f.body
+FROM (
+    SELECT e.*, sum(octet_length(e.body)) OVER (ORDER BY e.key) - octet_length(e.body) AS bytes_before
+    FROM (SELECT * FROM event WHERE key > :after AND key <= :upto ORDER BY key LIMIT :limit) AS e
+) AS f LEFT JOIN job_card AS c ON c.key = f.job
+WHERE f.bytes_before < :bytes
+ORDER BY f.key;
+
+-- name: changes_after
+SELECT key, delivery FROM delivery_change WHERE key > :after AND key <= :upto ORDER BY key LIMIT :limit;
+
+-- name: deliveries_of_changes
+-- These deliveries as they are listed.
+SELECT d.key, d.id, d.version, d.kind, d.lane, d.host, d.name, '', d.state, d.reason, d.tries, d.attempts,
+       d.since, d.patience, d.created_at, d.due, d.finished_at, e.id, e.type, c.id, e.connection, e.operation, ''
+FROM jsonb_array_elements(:keys) AS r
+JOIN delivery AS d ON d.key = r.value::bigint
+JOIN event AS e ON e.key = d.event
+LEFT JOIN job_card AS c ON c.key = e.job;
+
+-- name: dropped_events
+SELECT coalesce(max(key), 0) FROM event_dropped;
+
+-- name: dropped_deliveries
+-- Changes are dropped in their order.
+SELECT coalesce(min(key) - 1, 0) FROM delivery_change;
+
+-- name: note_dropped
+INSERT INTO event_dropped (key) VALUES (:key) ON CONFLICT DO NOTHING;
+
+-- name: forget_dropped
+-- None that another is about to forget: nobody waits for this.
+DELETE FROM event_dropped
+WHERE key IN (SELECT d.key FROM event_dropped AS d WHERE d.key < :key FOR UPDATE SKIP LOCKED);
+
+-- name: changes_kept
+SELECT coalesce((SELECT min(key) FROM delivery_change), 0), coalesce((SELECT max(key) FROM delivery_change), 0);
+
+-- name: drop_changes
+-- None that another is about to drop: nobody waits for this.
+DELETE FROM delivery_change
+WHERE key IN (SELECT c.key FROM delivery_change AS c WHERE c.key < :below FOR UPDATE SKIP LOCKED);
