@@ -11,6 +11,7 @@ import pytest
 from tests.deliveries.teller import Teller
 from tests.edges.http_peers import (
     OK,
+    Call,
     Handler,
     Peer,
     answer,
@@ -58,6 +59,16 @@ ENDS: dict[str, tuple[Handler, dict[str, Any], tuple[str, str | None, int | None
     ),
     "dripping": (drip, {"timeout": 0.3, "schedule": LATER}, ("pending", None, None, "no_answer")),
     "silent": (silence, {"timeout": 0.3, "schedule": LATER}, ("pending", None, None, "no_answer")),
+    "silent though transient": (
+        silence,
+        {"timeout": 0.3, "retryOn": "transient", "schedule": LATER},
+        ("pending", None, None, "no_answer"),
+    ),
+    "resetting though transient": (
+        reset,
+        {"retryOn": "transient", "schedule": LATER},
+        ("pending", None, None, "no_answer"),
+    ),
     "resetting": (reset, {"schedule": LATER}, ("pending", None, None, "no_answer")),
     "breaking off": (reset_in_body, {"schedule": LATER}, ("pending", None, None, "no_answer")),
     "cutting short": (cut_in_body, {"schedule": LATER}, ("pending", None, None, "no_answer")),
@@ -82,6 +93,66 @@ async def test_each_misbehaviour_is_told_by_what_it_is(teller: Teller, healthy: 
     assert (state, reason) == (found["state"], found["reason"])
     assert (status, outcome, 1) == (attempt["status"], attempt["outcome"], attempt["number"])
     assert 1 == len(bad.calls)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize(("kib", "heard"), [(63, False), (65, True)])
+async def test_an_answer_is_read_to_64_kib(teller: Teller, status: int, kib: int, heard: bool) -> None:
+    """One that stops short of its end counts by its status from 64 KiB on, and is no answer before; of a failed one the
+    first 4 KiB are kept with the attempt."""
+
+    async def stop_short(call: Call) -> None:
+        await call.write(f"HTTP/1.1 {status} X\r\ncontent-length: 1000000\r\n\r\n".encode(), b"x" * kib * 1024)
+        await silence(call)
+
+    async with serving(stop_short) as bad:
+        await teller.job({"url": bad.url, "timeout": 60 if heard else 0.5, "schedule": LATER})
+        found = await teller.tried(bad.url)
+
+    (attempt,) = found["attempts"]
+    assert (status if heard else None) == attempt["status"]
+    assert ("delivered" if heard and status == 200 else "pending") == found["state"]
+    assert ("x" * 4096 if heard and status == 500 else None) == attempt["excerpt"]
+
+
+TO_SUBSCRIPTIONS: dict[str, tuple[bytes, dict[str, Any], tuple[str, str | None, float]]] = {
+    "gone": (answer(410), {}, ("disabled", "gone", 0)),
+    "moved": (answer(307, "location: /elsewhere"), {}, ("pending", None, 1000)),
+    "refusing": (answer(403), {}, ("pending", None, 1000)),
+    "refusing for good": (
+        answer(403),
+        {"retryOn": "transient"},
+        ("exhausted", "HTTP 403, and retryOn is transient", 0),
+    ),
+    "busy": (answer(503), {"retryOn": "transient"}, ("pending", None, 1000)),
+    "asking for a pause": (answer(429, "retry-after: 7200"), {}, ("pending", None, 7200)),
+    "never twice": (answer(500), {"schedule": [0]}, ("exhausted", "the schedule has ended; last: HTTP 500", 0)),
+}
+"""An answer, the subscription's own terms, and what becomes of its delivery: state, reason, seconds to the next
+attempt."""
+
+
+@pytest.mark.parametrize("name", TO_SUBSCRIPTIONS)
+async def test_subscriptions_have_the_same_manners(teller: Teller, name: str) -> None:
+    """What an answer means to a webhook of a request it means to a subscription, but that one that is gone is disabled;
+    nothing is followed, and one attempt is one request."""
+    given, terms, (state, reason, waits) = TO_SUBSCRIPTIONS[name]
+    async with serving(replying(given)) as bad:
+        await teller.post("/v1/subscriptions", name="ops", url=bad.url, **{"schedule": [0, 1000], **terms})
+        await teller.job()
+        found = await teller.tried(bad.url)
+
+    assert (state, reason) == (found["state"], found["reason"])
+    assert ["POST /"] == bad.lines
+    assert (waits > 0) is (found["nextAttemptAt"] is not None)
+    if waits:
+        assert 0.8 * waits - 1 <= seconds_to_next(found) <= 1.2 * waits + 30
+
+
+def seconds_to_next(found: Any) -> float:
+    """From the delivery's first attempt to its next."""
+    at, due = (datetime.fromisoformat(each) for each in (found["attempts"][0]["at"], found["nextAttemptAt"]))
+    return (due - at).total_seconds()
 
 
 async def test_a_redirect_is_never_followed(teller: Teller, healthy: Receiver) -> None:
@@ -128,8 +199,7 @@ async def test_a_hint_when_to_come_again_is_heard(
         await healthy.until(lambda heard: len(heard) == 1)
         found = await teller.tried(bad.url)
 
-    at, due = (datetime.fromisoformat(each) for each in (found["attempts"][0]["at"], found["nextAttemptAt"]))
-    waits = (due - at).total_seconds()
+    waits = seconds_to_next(found)
     # The own schedule is spread by a fifth, and until a date has come back as an answer some of its time is gone.
     least = 0.8 * seconds if seconds == 5.0 else seconds - 30 if callable(hint) else seconds
     assert least - 0.1 <= waits <= 1.2 * seconds + 30
@@ -141,8 +211,7 @@ async def test_other_answers_have_no_say_when_to_come_again(teller: Teller) -> N
         await teller.job({"url": bad.url, "schedule": [0, 5]})
         found = await teller.tried(bad.url)
 
-    at, due = (datetime.fromisoformat(each) for each in (found["attempts"][0]["at"], found["nextAttemptAt"]))
-    assert (due - at).total_seconds() < 3600
+    assert seconds_to_next(found) < 3600
 
 
 async def test_a_delivery_is_given_up_when_its_schedule_ends(teller: Teller) -> None:

@@ -18,7 +18,7 @@ from relay.simulators.trifacta import TrifactaSimulator
 from tests.edges.http_peers import refused_port
 from tests.stages.bench import RUN, Bench
 from tests.stages.conftest import Furnish
-from tests.stages.receiver import Heard, Receiver, Say
+from tests.stages.receiver import Heard, Receiver, Say, receiving
 
 DAY = 86400.0
 KEY = "whsec_" + base64.b64encode(b"a key of some length").decode()
@@ -113,6 +113,28 @@ async def test_every_method_is_used(bench: Bench, receiver: Receiver, method: st
 
     assert (method.upper(), b"" if bodiless else b'{"a":"b"}') == (heard.method, heard.body)
     assert bodiless is ("content-type" not in heard.headers)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "GET", "DELETE"])
+@pytest.mark.parametrize("signature", [None, "standard", "timestamped", "body"])
+@pytest.mark.parametrize("body", [None, {"a": "$status"}, "text"])
+async def test_every_request_has_its_id_and_time(
+    bench: Bench, receiver: Receiver, method: str, signature: str | None, body: Any
+) -> None:
+    """The event's id and the attempt's time, whatever is sent and however; the standard signature where that is asked
+    for alone."""
+    key = {} if signature is None else {"secretKey": "a key", "signature": signature}
+    heard = await sent(bench, receiver, method=method, body=body, **key)
+    delivery = await bench.delivery()
+
+    assert (delivery.event.id, str(int(bench.clock()))) == (
+        heard.headers["webhook-id"],
+        heard.headers["webhook-timestamp"],
+    )
+    assert (signature == "standard", f"relay/{relay.__version__}") == (
+        "webhook-signature" in heard.headers,
+        heard.headers["user-agent"],
+    )
 
 
 BODIES: Sequence[tuple[Any, bytes, str]] = [
@@ -327,6 +349,20 @@ async def test_a_retry_after_is_honoured(
     assert "delivered" == (await bench.delivery()).state, "the lane opens when the hint says"
 
 
+async def test_a_hint_beyond_the_schedule_is_heard_too(bench: Bench, receiver: Receiver) -> None:
+    """Who asks for more time than the schedule has gets its next attempt then."""
+    receiver.says = [Say(status=429, headers={"retry-after": "100"}), Say()]
+    await ended(bench, {"url": receiver.url, "schedule": [0, 5]})
+    await bench.turn("announce")
+    bench.clock.tick(99)
+    await bench.store.sweep(DAY)
+    early = await bench.turn("announce")
+    bench.clock.tick(1.01)
+    await bench.settle("announce")
+
+    assert (0, "delivered", 2) == (early, (one := await bench.delivery()).state, one.attempts)
+
+
 async def test_a_hint_holds_for_the_whole_receiver(bench: Bench, receiver: Receiver) -> None:
     """Who is asked to wait waits with all that goes there."""
     receiver.says = [Say(status=429, headers={"retry-after": "50"}), Say()]
@@ -359,6 +395,19 @@ async def test_a_schedule_is_kept_and_then_exhausted(bench: Bench, receiver: Rec
     assert all(0.8 * own - 0.01 <= delay <= 1.2 * own + 0.01 for own, delay in zip(schedule, delays, strict=True))
     assert ("exhausted", "the schedule has ended; last: HTTP 404") == (one.state, one.reason)
     assert [1, 2, 3, 4] == [attempt.number for attempt in await bench.attempts(one)]
+
+
+async def test_the_default_schedule_is_followed(bench: Bench, receiver: Receiver) -> None:
+    """At once, then after 5 s, 30 s, 2 min, 10 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h, each up to a fifth
+    sooner or later; then it is exhausted."""
+    receiver.says = [Say(status=404)]
+    await ended(bench, {"url": receiver.url})
+    waited = await delays(bench)
+    minutes = [minute * 60 for minute in (2, 10, 30)]
+    hours = [hour * 3600 for hour in (2, 5, 10, 14, 20, 24)]
+
+    assert follow([0, 5, 30, *minutes, *hours], waited), waited
+    assert 12 == len(receiver.heard)
 
 
 async def test_the_default_schedule_ends_within_its_time(bench: Bench, receiver: Receiver) -> None:
@@ -462,6 +511,51 @@ async def test_a_receiver_that_comes_back_has_everything(bench: Bench, receiver:
     assert [1, 2, 7] == turns
     assert heard + 10 == len(receiver.heard)
     assert {"delivered"} == {one.state for one in await bench.deliveries()}
+
+
+async def test_after_a_day_of_outage_everything_comes(bench: Bench, receiver: Receiver) -> None:
+    """All that a receiver missed in a day is delivered once it is back, one first and twice as many for each that has
+    arrived; meanwhile it was asked by one at a time, and another receiver of the same events waited for nothing."""
+    down = f"{receiver.url}/down"
+    receiver.says = [Say(status=503)]
+    async with receiving() as other:
+        for hour in range(24):
+            hooks = ({"url": down}, {"url": other.url})
+            for number in range(3):
+                await ended(bench, *hooks, requestId=f"r-{hour}-{number}")
+            for _ in range(4):
+                asked = len(receiver.heard)
+                await bench.settle("announce")
+                assert hour == 0 or len(receiver.heard) - asked <= 1
+                await bench.store.sweep(30 * DAY)
+                bench.clock.tick(900)
+            assert 3 * (hour + 1) == len(other.heard)
+    receiver.says = []
+    asked = len(receiver.heard)
+    waves: list[int] = []
+    while len(receiver.heard) - asked < 72:
+        waves.append(await bench.turn("announce"))
+        bench.clock.tick(1 if waves[-1] else 300)
+
+    together = [wave for wave in waves if wave]
+    assert [1, 2, 8] == together[:3]
+    assert {"delivered"} == {one.state for one in await bench.deliveries()}
+
+
+async def test_time_runs_out_for_what_was_never_tried(bench: Bench) -> None:
+    """A delivery that waited for a closed target all its time is exhausted without an attempt, and says why."""
+    dead = f"http://127.0.0.1:{await refused_port()}/"
+    for number in range(6):
+        await ended(bench, {"url": dead}, requestId=f"r-{number}")
+    await bench.turn("announce")
+    await ended(bench, {"url": dead, "schedule": [0, 10, 10]}, requestId="late")
+    before = await bench.store.sweep(DAY)
+    bench.clock.tick(24.01)
+    swept = await bench.store.sweep(DAY)
+    late = (await bench.deliveries())[-1]
+
+    assert (0, 1) == (before, swept)
+    assert ("exhausted", 0, "its time ran out while its target was down") == (late.state, late.attempts, late.reason)
 
 
 async def test_time_runs_out_for_what_cannot_be_tried(bench: Bench) -> None:
