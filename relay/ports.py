@@ -5,7 +5,7 @@ Times that a store keeps are Unix seconds by its own clock; what goes in are del
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, overload
 
 from relay.core.flow import Flow, JsonValue
@@ -13,6 +13,58 @@ from relay.core.job import Job
 from relay.core.vendor import Callback
 
 T = TypeVar("T")
+
+# --- what operators do ---
+
+ActName: TypeAlias = Literal[
+    "jobs.cancel",
+    "jobs.rerun",
+    "deliveries.redeliver",
+    "connections.pause",
+    "connections.resume",
+    "connections.test",
+    "subscriptions.create",
+    "subscriptions.update",
+    "subscriptions.delete",
+    "subscriptions.pause",
+    "subscriptions.resume",
+    "subscriptions.rotate-secret",
+    "subscriptions.test",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """What somebody did through relay's interface: `by` is their token's name, `target` the id or name of what they did
+    it to, None where a filter chose. `connections` are those that it concerned, empty for any. `at` is the store's.
+
+    It is recorded with the change that it made, or alone; once more under the same id its detail is replaced.
+    """
+
+    id: str
+    by: str
+    what: ActName
+    target: str | None = None
+    connections: frozenset[str] = frozenset()
+    detail: Mapping[str, JsonValue] = field(default_factory=dict)
+    at: float = 0.0
+
+    def adding(self, **more: JsonValue) -> "Act":
+        """The same with more detail."""
+        return replace(self, detail={**self.detail, **more})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActFilter:
+    """Which acts to list; None means any. `connections`: what the caller may see; of what concerned any, nothing."""
+
+    by: str | None = None
+    what: ActName | None = None
+    target: str | None = None
+    since: float | None = None
+    until: float | None = None
+    connections: frozenset[str] | None = None
+
 
 # --- the store ---
 
@@ -50,6 +102,7 @@ class NewJob:
     start: "Start | None" = None
     limited: bool = False
     """Whether it takes one of its lane's places, of which there are few: then it waits for one, and is never held."""
+    act: Act | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,6 +375,7 @@ class Redeliver:
 
     delivery_id: str
     by: str
+    act: Act | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -426,6 +480,7 @@ class SubscriptionKept:
     """
 
     subscription: Subscription
+    act: Act | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -434,6 +489,7 @@ class SubscriptionDropped:
 
     subscription_id: str
     reason: str
+    act: Act | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -488,6 +544,7 @@ class ConnectionTurned:
     connection: str
     paused: bool
     by: str
+    act: Act | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -690,6 +747,8 @@ class Store(Protocol):
     async def record(self, change: StrayCame | StraysMatched) -> StraysTurned: ...
     @overload
     async def record(self, change: ConnectionTurned) -> Recorded | Stale: ...
+    @overload
+    async def record(self, change: Act) -> Recorded: ...
 
     async def claim(self, want: Claim) -> Claimed:
         """Lease due rows to the caller; two callers never share one."""
@@ -727,6 +786,7 @@ class Store(Protocol):
     async def strays_matched(self) -> bool:
         """Whether any callback that waited for its job to be known can be handed to it now."""
 
+    async def acts(self, which: ActFilter, limit: int, cursor: str | None) -> Page: ...
     async def connections_now(self) -> Mapping[str, ConnectionNow]:
         """Those connections that are not wide open."""
 
@@ -739,9 +799,9 @@ class Store(Protocol):
 
     async def census(self) -> Census: ...
     async def sweep(self, retention: float, limited: Collection[str] = ()) -> int:
-        """Drop what ended more than `retention` seconds ago, give up deliveries out of patience, and let go on what
-        waits for a place in lanes other than the `limited`; in small batches. The number of rows done; call again
-        until 0."""
+        """Drop what ended more than `retention` seconds ago, and acts after a year; give up deliveries out of patience,
+        and let go on what waits for a place in lanes other than the `limited`; in small batches. The number of rows
+        done; call again until 0."""
 
     async def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers, and takes writes."""
@@ -793,6 +853,8 @@ class Asked:
     connections: frozenset[str] | None = None
     """The connections that the caller may use; None is all."""
     source: str = "http"
+    by: str | None = None
+    """Who asks, by the name of their token, where that is an act to be kept: of a cancel, and of a rerun."""
     producer: str | None = None
     """Who is to be told that a request without any id may run twice; None where nobody is."""
 

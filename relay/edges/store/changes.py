@@ -10,13 +10,14 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from relay.core.job import State
-from relay.edges.store import feeds, kept, pauses, rows, strays, subscriptions
+from relay.edges.store import acts, feeds, kept, pauses, rows, strays, subscriptions
 from relay.edges.store.claims import claim, lane_rows
 from relay.edges.store.lanes import HEALTHY, Lane
 from relay.edges.store.rows import array, dumps
 from relay.edges.store.script import Outcome, Row, Run, Script, Write
 from relay.ports import (
     Accepted,
+    Act,
     CallbackCame,
     CallbackDone,
     CallbackKept,
@@ -49,8 +50,9 @@ from relay.ports import (
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Drop these ended jobs and refusals' events, if they still may go, give up what is out of patience, let go on what
-    waits for a place in a lane that is none of the limited, and forget lanes of receivers in which nothing waits."""
+    """Drop these ended jobs and refusals' events, if they still may go, and old acts, give up what is out of patience,
+    let go on what waits for a place in a lane that is none of the limited, and forget lanes of receivers in which
+    nothing waits."""
 
     jobs: Sequence[int]
     events: Sequence[int]
@@ -94,6 +96,7 @@ class Changes:
             StrayCame: (lambda came: strays.prepared(came, vault), strays.keep),
             StraysMatched: (strays.matching, strays.match),
             ConnectionTurned: (pauses.prepared, pauses.turn),
+            Act: (acts.prepared, acts.keep),
             kept.Borrow: (self._of_kept, lambda writes, now: kept.borrow(writes, now, vault)),
             kept.Keep: (self._of_kept, kept.keep),
             kept.Release: (self._of_kept, kept.release),
@@ -136,6 +139,7 @@ class Changes:
             yield Run("keep_specs", {"rows": dumps([self._spec(key, new) for key, new in winners])})
             yield Run("keep_pictures", {"rows": dumps([(key, rows.picture(job)) for key, job in jobs.items()])})
             yield from _write_history((key, start.note) for key, start in started.items())
+            yield from acts.write((new.act for _, new in winners), now)
         replies = [(key, rows.reply(new.reply)) for key, new in winners if new.reply is not None]
         if replies:
             yield Run("note_replies", {"rows": dumps(replies)})
@@ -320,6 +324,7 @@ class Changes:
             for ask in (write.value for write in writes)
             if ask.delivery_id in again and job_of[ask.delivery_id][0] is not None
         )
+        yield from acts.write((write.value.act for write in writes if write.value.delivery_id in job_of), now)
         return [Recorded if write.value.delivery_id in job_of else Unknown for write in writes]
 
     def _request_refused(self, refused: RequestRefused) -> Write:
@@ -451,5 +456,6 @@ def _sweep(sweep: Sweep, now: float) -> Script[int]:
     given_up = yield Run("give_up_deliveries", {"now": now, "batch": sweep.batch})
     freed = yield Run("free_jobs", {"lanes": dumps(sweep.limited), "now": now, "batch": sweep.batch})
     yield Run("forget_idle_lanes", {"now": now, "batch": sweep.batch})
+    old = yield from acts.drop_old(now, sweep.batch)
     changes = yield from feeds.drop_changes()
-    return len(jobs) + len(refusals) + len(given_up) + len(freed) + changes
+    return len(jobs) + len(refusals) + len(given_up) + len(freed) + old + changes

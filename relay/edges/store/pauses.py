@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from relay.edges.store import acts
 from relay.edges.store.claims import lane_rows
 from relay.edges.store.lanes import FOR_EVER, Lane
 from relay.edges.store.script import Outcome, Run, Script, Write
@@ -27,6 +28,7 @@ def turn(writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
             lane = Lane(slots=0, closed_until=FOR_EVER if change.paused else now)
             yield Run("keep_lanes", {"rows": lane_rows("work", [(change.connection, lane)])})
         outcomes.append(Recorded if turned else Stale)
+    yield from acts.write((write.value.act for write in writes), now)
     return outcomes
 
 

@@ -80,6 +80,7 @@ class PostgresStore(ScriptedStore):
             "kept.sql",
             "pauses.sql",
             "strays.postgres.sql",
+            "acts.postgres.sql",
             "feeds.postgres.sql",
         )
         self._writer = Writer(self._transact, observe)

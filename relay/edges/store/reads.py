@@ -8,11 +8,12 @@ from typing import Any
 import orjson
 
 from relay.core.job import TERMINAL, Job, State
-from relay.edges.store import feeds, pauses, rows, strays, subscriptions
+from relay.edges.store import acts, feeds, pauses, rows, strays, subscriptions
 from relay.edges.store.claims import TABLES
 from relay.edges.store.rows import dumps
 from relay.edges.store.script import Run, Script
 from relay.ports import (
+    ActFilter,
     Attempt,
     Census,
     ConnectionNow,
@@ -113,6 +114,13 @@ class Reads:
     def strays_matched(self) -> Script[bool]:
         """Whether the job of any of them has become known."""
         return bool((yield Run("strays_matched")))
+
+    def acts(self, which: ActFilter, limit: int, cursor: str | None) -> Script[Page]:
+        """A page of what operators did."""
+        found = yield _listing("acts", acts.asked(which), limit, cursor)
+        items = [acts.read(row) for row in found[:limit]]
+        more = len(found) > limit
+        return Page(items=tuple(items), next=_cursor(items[-1].at, found[limit - 1][0]) if more else None)
 
     def connections_now(self) -> Script[Mapping[str, ConnectionNow]]:
         """Connections that do not fare well."""

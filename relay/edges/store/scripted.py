@@ -13,6 +13,8 @@ from relay.edges.store.reads import Reads
 from relay.edges.store.script import Outcome, Script, Write
 from relay.ports import (
     Accepted,
+    Act,
+    ActFilter,
     Attempt,
     Borrowed,
     CallbackCame,
@@ -117,6 +119,8 @@ class ScriptedStore(ABC):
     async def record(self, change: StrayCame | StraysMatched) -> StraysTurned: ...
     @overload
     async def record(self, change: ConnectionTurned) -> Recorded | Stale: ...
+    @overload
+    async def record(self, change: Act) -> Recorded: ...
     async def record(self, change: Any) -> Any:
         return await self._done(change)
 
@@ -212,6 +216,9 @@ class ScriptedStore(ABC):
 
     async def strays_matched(self) -> bool:
         return await self._read(lambda _: self._reads.strays_matched())
+
+    async def acts(self, which: ActFilter, limit: int, cursor: str | None) -> Page:
+        return await self._read(lambda _: self._reads.acts(which, limit, cursor))
 
     async def connections_now(self) -> Mapping[str, ConnectionNow]:
         return await self._read(lambda _: self._reads.connections_now())

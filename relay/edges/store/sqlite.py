@@ -62,6 +62,7 @@ class SqliteStore(ScriptedStore):
             "kept.sql",
             "pauses.sql",
             "strays.sqlite.sql",
+            "acts.sqlite.sql",
             "feeds.sqlite.sql",
         )
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-write")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from relay.edges.store import rows
+from relay.edges.store import acts, rows
 from relay.edges.store.claims import lane_rows
 from relay.edges.store.lanes import FOR_EVER, Lane
 from relay.edges.store.rows import array, dumps
@@ -96,6 +96,7 @@ def keep(writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
     for write in writes:
         outcome = yield from _keep(write.value.subscription, write.row or None, now)
         outcomes.append(outcome)
+    yield from _keep_acts(writes, outcomes, now)
     yield from _new_edition(changed=Recorded in outcomes)
     return outcomes
 
@@ -137,6 +138,7 @@ def drop(writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
             yield Run("end_deliveries", {"lane": lane, "reason": change.reason, "now": now})
             yield Run("forget_lanes", {"rows": dumps([("announce", lane)])})
         outcomes.append(Recorded if gone else Unknown)
+    yield from _keep_acts(writes, outcomes, now)
     yield from _new_edition(changed=Recorded in outcomes)
     return outcomes
 
@@ -149,6 +151,11 @@ def know(writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
         new = new or bool(made)
     yield from _new_edition(changed=new)
     return [Recorded] * len(writes)
+
+
+def _keep_acts(writes: Sequence[Write], outcomes: Sequence[Outcome], now: float) -> Script[None]:
+    done = zip(writes, outcomes, strict=True)
+    yield from acts.write((write.value.act for write, outcome in done if outcome is Recorded), now)
 
 
 def _new_edition(*, changed: bool) -> Script[None]:
