@@ -262,6 +262,7 @@ class Relay:
             trial=self._trial,
             greet=lambda account: greet(self.vendors, account, log.without_credentials),
             broker_away=self._broker_away,
+            new_id=_new_id,
             vendors=self.kinds,
             tokens=tuple(
                 ApiToken(

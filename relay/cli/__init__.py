@@ -9,6 +9,7 @@ import typer
 
 from relay import __version__
 from relay.cli import (
+    acts,
     callbacks,
     check,
     connections,
@@ -44,6 +45,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(callbacks.app, name="callbacks")
+app.add_typer(acts.app, name="acts")
 app.add_typer(connections.app, name="connections")
 app.add_typer(kinds.app, name="vendors")
 app.add_typer(dead_letters.app, name="dead-letters")

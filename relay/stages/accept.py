@@ -40,6 +40,7 @@ from relay.metrics import Metrics
 from relay.ports import (
     Accepted,
     Ack,
+    Act,
     Asked,
     Clock,
     Conflict,
@@ -190,6 +191,7 @@ class Accept:
             reply=Reply(queue=asked.reply_to, correlation_id=asked.correlation_id) if asked.reply_to else None,
             reply_delivery=reply_delivery,
             limited=limited,
+            act=_act(asked.by, job, address.target) if asked.by is not None else None,
         )
 
     async def _store_job(self, new: NewJob, *, patient: bool) -> Accepted | Repeat:
@@ -512,6 +514,18 @@ def refusal_event(event_id: str, request_id: str | None, refusal: Refusal, asked
             duration_seconds=None,
             metadata=dict(readable.metadata),
         ),
+    )
+
+
+def _act(by: str, job: Job, target: Job | None) -> Act:
+    """What is kept of who canceled a job, or ran it again."""
+    return Act(
+        id=f"act_{job.id.removeprefix('job_')}",
+        by=by,
+        what="jobs.cancel" if job.spec.operation == "cancel" else "jobs.rerun",
+        target=target.id if target is not None else None,
+        connections=frozenset({job.spec.connection}),
+        detail={"jobId": job.id},
     )
 
 

@@ -29,6 +29,8 @@ from relay.messages import (
     rfc3339,
 )
 from relay.ports import (
+    Act,
+    ActName,
     Clock,
     Event,
     NameTaken,
@@ -47,7 +49,7 @@ from relay.ports import (
     SubscriptionTurn,
     Unknown,
 )
-from relay.stages.record import exchange_delivery
+from relay.stages.record import exchange_delivery, url_lane
 
 log = structlog.get_logger()
 
@@ -293,7 +295,8 @@ class SubscriptionBook:
             last_act=f"created by {by}",
         )
         self._check_free(asked.name)
-        if isinstance(await self._store.record(SubscriptionKept(subscription=one)), NameTaken):
+        act = self._act("subscriptions.create", by, one, url=url_lane(asked.url))
+        if isinstance(await self._store.record(SubscriptionKept(subscription=one, act=act)), NameTaken):
             raise _name_taken(asked.name)
         return await self.get(one.id)
 
@@ -311,7 +314,7 @@ class SubscriptionBook:
                 self._check_free(asked.name)
             return replace(one, name=asked.name, definition=asked.wire(), last_act=f"changed by {by}")
 
-        return await self._altered(subscription_id, altered)
+        return await self._altered(subscription_id, altered, "subscriptions.update", by)
 
     async def rotate(self, subscription_id: str, by: str, grace: float) -> Subscription:
         """The subscription with a new secret; the old ones sign as well for so many seconds. Raises NoSubscription,
@@ -325,24 +328,32 @@ class SubscriptionBook:
             renewed = (SigningSecret(secret=_new_secret()), *kept)
             return replace(one, secrets=renewed, last_act=f"secret rotated by {by}")
 
-        return await self._altered(subscription_id, altered)
+        return await self._altered(subscription_id, altered, "subscriptions.rotate-secret", by, graceSeconds=grace)
 
     async def pause(self, subscription_id: str, by: str) -> Subscription:
         """Let its deliveries wait. Raises NoSubscription."""
-        act = f"paused by {by}"
-        return await self._altered(subscription_id, lambda one: replace(one, state="paused", reason=act, last_act=act))
+        words = f"paused by {by}"
+
+        def altered(one: Subscription) -> Subscription:
+            return replace(one, state="paused", reason=words, last_act=words)
+
+        return await self._altered(subscription_id, altered, "subscriptions.pause", by)
 
     async def resume(self, subscription_id: str, by: str) -> Subscription:
         """Let its deliveries go, gently. Raises NoSubscription."""
-        return await self._altered(
-            subscription_id, lambda one: replace(one, state="active", reason=None, last_act=f"resumed by {by}")
-        )
+
+        def altered(one: Subscription) -> Subscription:
+            return replace(one, state="active", reason=None, last_act=f"resumed by {by}")
+
+        return await self._altered(subscription_id, altered, "subscriptions.resume", by)
 
     async def drop(self, subscription_id: str, by: str) -> None:
         """Forget it; what waits for it ends as disabled. Raises NoSubscription, NotByRequest."""
         one = await self.get(subscription_id)
         self._check_own(one)
-        done = await self._store.record(SubscriptionDropped(subscription_id=one.id, reason=f"deleted by {by}"))
+        act = self._act("subscriptions.delete", by, one)
+        change = SubscriptionDropped(subscription_id=one.id, reason=f"deleted by {by}", act=act)
+        done = await self._store.record(change)
         await self.refresh()
         if isinstance(done, Unknown):
             raise NoSubscription(subscription_id)
@@ -355,16 +366,29 @@ class SubscriptionBook:
             raise NoSubscription(subscription_id)
         return one
 
-    async def _altered(self, subscription_id: str, alter: Alter) -> Subscription:
+    async def _altered(
+        self, subscription_id: str, alter: Alter, what: ActName, by: str, **detail: JsonValue
+    ) -> Subscription:
         """Made of what it is now; once more where somebody else was faster."""
         while True:
             one = await self.get(subscription_id)
             kept = alter(one)
-            outcome = await self._store.record(SubscriptionKept(subscription=kept))
+            act = self._act(what, by, kept, **_changed(one, kept), **detail)
+            outcome = await self._store.record(SubscriptionKept(subscription=kept, act=act))
             if isinstance(outcome, NameTaken):
                 raise _name_taken(kept.name)
             if isinstance(outcome, Recorded):
                 return await self.get(subscription_id)
+
+    def _act(self, what: ActName, by: str, one: Subscription, **detail: JsonValue) -> Act:
+        return Act(
+            id=f"act_{self._new_id()}",
+            by=by,
+            what=what,
+            target=one.id,
+            connections=frozenset(one.definition.get("connections", ())),
+            detail={"name": one.name, **detail},
+        )
 
     def _check(self, asked: SubscriptionRequest) -> None:
         if (fault := self._check_url(asked.url)) is not None:
@@ -388,6 +412,13 @@ class SubscriptionBook:
             return None
         secret = (SigningSecret(secret=told.secret),) if told.secret is not None else ()
         return replace(one, name=told.name, definition=told.definition, secrets=secret)
+
+
+def _changed(before: Subscription, after: Subscription) -> Mapping[str, JsonValue]:
+    """Which fields of the definition are not as they were, where there are any."""
+    old, new = ({"name": one.name, **one.definition} for one in (before, after))
+    names: list[JsonValue] = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
+    return {"changed": names} if names else {}
 
 
 def _event(event_id: str, kind: _EventName, one: Subscription, turn: SubscriptionTurn) -> SubscriptionEvent:

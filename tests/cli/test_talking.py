@@ -186,6 +186,20 @@ async def test_connections_are_paused_resumed_and_tested(cli: Cli) -> None:
     assert (1, True) == (unknown.code, "there is no connection 'nowhere'" in unknown.err)
 
 
+async def test_acts_are_listed(cli: Cli) -> None:
+    """Who did what to what, newest first; options narrow it down."""
+    await cli("connections", "pause", "tri")
+    await cli("connections", "resume", "tri")
+    table = await cli("acts", "list", "--since", "1h")
+    one = await cli("acts", "list", "--what", "connections.pause", "--by", "local", "--target", "tri", "--json")
+    none = await cli("acts", "list", "--until", "1h")
+
+    acts = [line.split()[1:4] for line in table.out.splitlines()[1:]]
+    assert [["local", "connections.resume", "tri"], ["local", "connections.pause", "tri"]] == acts
+    assert ["connections.pause"] == [act["what"] for act in one.json]
+    assert (0, "no acts\n") == (none.code, none.out)
+
+
 async def test_callbacks_without_a_job_are_listed(cli: Cli) -> None:
     """Where there are none, that is said."""
     done = await cli("callbacks", "list")

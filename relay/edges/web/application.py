@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from relay import __version__
-from relay.edges.web import callbacks, deliveries, health, jobs, live, many, subscriptions, vendors
+from relay.edges.web import acts, callbacks, deliveries, health, jobs, live, many, subscriptions, vendors
 from relay.edges.web.connection import watched
 from relay.edges.web.documents import document_routes
 from relay.edges.web.doors import Doors
@@ -18,6 +18,7 @@ _NOUNS: tuple[Route, ...] = (
     *subscriptions.ROUTES,
     *vendors.ROUTES,
     *callbacks.ROUTES,
+    *acts.ROUTES,
     *health.ROUTES,
 )
 ROUTES = (*_NOUNS, *document_routes(_NOUNS))

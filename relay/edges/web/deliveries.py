@@ -7,6 +7,7 @@ import orjson
 import structlog
 from aiohttp import web
 
+from relay.edges.web.acts import act_of, act_on_many
 from relay.edges.web.bodies import read_json
 from relay.edges.web.problems import Wrong, unprocessable
 from relay.edges.web.queries import DeliveryChoice, DeliveryQuery, IncludeQuery, Query, page_of, read_query
@@ -65,11 +66,13 @@ async def redeliver(call: Call) -> web.Response:
     delivery = await _delivery(call)
     if delivery.state == "pending":
         raise Wrong(409, "already_pending", f"{delivery.id} is pending: it is tried again by itself")
-    done = await call.doors.store.record(Redeliver(delivery_id=delivery.id, by=call.caller.name))
+    event = delivery.event
+    act = act_of(call, "deliveries.redeliver", delivery.id, [event.connection], jobId=event.job_id)
+    done = await call.doors.store.record(Redeliver(delivery_id=delivery.id, by=call.caller.name, act=act))
     if isinstance(done, Unknown):
         raise _unknown(delivery.id)
     call.doors.wake_announce()
-    log.info("audit.redeliver", by=call.caller.name, delivery=delivery.id, job=delivery.event.job_id)
+    log.info("audit.redeliver", by=call.caller.name, delivery=delivery.id, job=event.job_id)
     again = await _delivery(call)
     waiting = await waits(call.doors, [again])
     row = delivery_row(again, waiting.get(again.id))
@@ -84,9 +87,12 @@ async def redeliver_all(call: Call) -> web.Response:
         page = await call.doors.store.deliveries(which, FIRST, None)
         count = await call.doors.store.count_deliveries(which)
         return answer(RedeliveryView(count=count, first=tuple(one.id for one in page.items), dry_run=True))
+    told = asked.filter.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    act = act_on_many(call, "deliveries.redeliver", asked.filter.connection, told)
+    await call.doors.store.record(act)
     ids = await _ask_again(call, which)
     call.doors.wake_announce()
-    told = asked.filter.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    await call.doors.store.record(act.adding(count=len(ids)))
     log.info("audit.redeliver_all", by=call.caller.name, count=len(ids), filter=told)
     return answer(RedeliveryView(count=len(ids), first=tuple(ids[:FIRST]), dry_run=False), 202)
 

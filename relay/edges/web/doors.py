@@ -9,7 +9,6 @@ from relay.messages import SubscriptionRequest
 from relay.ports import Accepted, Asked, Clock, Repeat, Store, Subscription, Trial, Verdict
 
 Scope: TypeAlias = Literal["read", "submit", "operate"]
-SCOPES: tuple[Scope, ...] = ("read", "submit", "operate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +74,7 @@ class Doors:
     trial: Callable[[Subscription], Awaitable[Trial]]
     broker_away: Callable[[], str | None]
     greet: Callable[[Account], Awaitable[Greeted]]
+    new_id: Callable[[], str]
     vendors: Mapping[str, Vendor] = field(default_factory=dict)
     tokens: Sequence[ApiToken] = ()
     max_bytes: int = 1024 * 1024

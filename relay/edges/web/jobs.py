@@ -66,8 +66,7 @@ async def cancel(call: Call) -> web.Response:
         raise Wrong(409, ErrorCode.ALREADY_FINISHED.value, f"{job.id} has ended: it is {job.state.value}")
     if (why := unstoppable(call, job)) is not None:
         raise Wrong(422, ErrorCode.UNSUPPORTED_OPERATION.value, why)
-    key = call.request.headers.get("Idempotency-Key")
-    outcome = await call.doors.take(asked_of(call, {"operation": "cancel", "target": {"jobId": job.id}}, key))
+    outcome = await _act(call, {"operation": "cancel", "target": {"jobId": job.id}})
     log.info("audit.cancel", by=call.caller.name, job=job.id, cancel=outcome.job.id)
     return await _taken(call, outcome)
 
@@ -79,8 +78,7 @@ async def rerun(call: Call) -> web.Response:
     strange = sorted(more.keys() - _OF_RERUN)
     if strange:
         raise unprocessable([Complaint(path=name, message="a rerun takes it from its target") for name in strange])
-    asked = {**more, "operation": "rerun", "target": {"jobId": job.id}}
-    outcome = await call.doors.take(asked_of(call, asked, call.request.headers.get("Idempotency-Key")))
+    outcome = await _act(call, {**more, "operation": "rerun", "target": {"jobId": job.id}})
     log.info("audit.rerun", by=call.caller.name, job=job.id, rerun=outcome.job.id)
     return await _taken(call, outcome)
 
@@ -102,6 +100,12 @@ def asked_of(call: Call, request: Mapping[str, JsonValue], fallback_id: str | No
         traceparent=call.request.headers.get("traceparent"),
         connections=call.caller.connections,
     )
+
+
+async def _act(call: Call, request: Mapping[str, JsonValue]) -> Accepted | Repeat:
+    """An act on one job, kept with the job that it becomes."""
+    asked = asked_of(call, request, call.request.headers.get("Idempotency-Key"))
+    return await call.doors.take(replace(asked, by=call.caller.name))
 
 
 # --- asking ---

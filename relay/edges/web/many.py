@@ -1,6 +1,7 @@
 """Many jobs at once: canceling them, and running them again, by filter."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
@@ -8,13 +9,14 @@ import structlog
 from aiohttp import web
 
 from relay.core.job import ErrorCode, Job
+from relay.edges.web.acts import act_on_many
 from relay.edges.web.bodies import read_json
 from relay.edges.web.jobs import asked_of, unstoppable
 from relay.edges.web.queries import JobChoice, Query
 from relay.edges.web.route import OPERATE, Call, Route, answer
 from relay.edges.web.views import ManyJobsView, RefusedView
 from relay.messages import Refusal
-from relay.ports import JobFilter
+from relay.ports import ActName, JobFilter
 
 log = structlog.get_logger()
 
@@ -24,6 +26,7 @@ FIRST = 10
 """Ids that are told of many."""
 
 Act: TypeAlias = Literal["cancel", "rerun"]
+_NAMES: Mapping[Act, ActName] = {"cancel": "jobs.cancel", "rerun": "jobs.rerun"}
 
 
 class ManyRequest(Query):
@@ -53,8 +56,11 @@ async def _all(call: Call, act: Act) -> web.Response:
         page = await call.doors.store.jobs(which, FIRST, None)
         count = await call.doors.store.count_jobs(which)
         return answer(ManyJobsView(count=count, first=tuple(job.id for job in page.items), dry_run=True))
-    done, refused = await _ask(call, act, which)
     told = asked.filter.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    kept = act_on_many(call, _NAMES[act], asked.filter.connection, told)
+    await call.doors.store.record(kept)
+    done, refused = await _ask(call, act, which)
+    await call.doors.store.record(kept.adding(count=len(done), refused=len(refused)))
     log.info("audit.many", act=act, by=call.caller.name, count=len(done), refused=len(refused), filter=told)
     view = ManyJobsView(count=len(done), first=tuple(done[:FIRST]), dry_run=False, refused=tuple(refused[:FIRST]))
     return answer(view, 202)

@@ -12,7 +12,7 @@ from relay.core.job import State
 from relay.core.vendor import OperationName
 from relay.edges.web.problems import unprocessable
 from relay.messages import Complaint, complaints_of
-from relay.ports import DeliveryFilter, DeliveryState, EventName, JobFilter, Page
+from relay.ports import ActFilter, ActName, DeliveryFilter, DeliveryState, EventName, JobFilter, Page
 
 Q = TypeVar("Q", bound=BaseModel)
 
@@ -93,8 +93,8 @@ class JobQuery(JobChoice, PageQuery):
     """Which jobs to list."""
 
 
-class DeliveryChoice(Query):
-    """Which deliveries are meant: those of which all of this is true."""
+class DeliveryTraits(Query):
+    """What deliveries are like, whenever they were made."""
 
     state: DeliveryState | None = None
     undelivered: bool = False
@@ -106,6 +106,11 @@ class DeliveryChoice(Query):
     """The host of a URL, or the name of a queue or exchange."""
     event: EventName | None = None
     connection: Word | None = None
+
+
+class DeliveryChoice(DeliveryTraits):
+    """Which deliveries are meant: those of which all of this is true."""
+
     since: AwareDatetime | None = None
     """RFC 3339: not made before this."""
     until: AwareDatetime | None = None
@@ -129,6 +134,31 @@ class DeliveryChoice(Query):
 
 class DeliveryQuery(DeliveryChoice, PageQuery):
     """Which deliveries to list."""
+
+
+class ActQuery(PageQuery):
+    """Which acts to list."""
+
+    by: Word | None = None
+    """The name of a token."""
+    what: ActName | None = None
+    target: Word | None = None
+    """The id of a job, a delivery or a subscription, or a connection's name."""
+    since: AwareDatetime | None = None
+    """RFC 3339: not done before this."""
+    until: AwareDatetime | None = None
+    """RFC 3339: done before this."""
+
+    def filter(self, seen: frozenset[str] | None) -> ActFilter:
+        """As the store takes it; `seen` are the connections that the caller may see."""
+        return ActFilter(
+            by=self.by,
+            what=self.what,
+            target=self.target,
+            since=_seconds(self.since),
+            until=_seconds(self.until),
+            connections=seen,
+        )
 
 
 class IncludeQuery(Query):

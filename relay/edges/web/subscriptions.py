@@ -8,6 +8,7 @@ from aiohttp import web
 from pydantic import Field
 
 from relay.core.flow import JsonValue
+from relay.edges.web.acts import act_of
 from relay.edges.web.auth import Caller
 from relay.edges.web.bodies import as_model, read_json, read_object
 from relay.edges.web.problems import Wrong, unprocessable
@@ -175,6 +176,9 @@ async def try_out(call: Call) -> web.Response:
     """One event to this target at once, and what came of it."""
     one = await _subscription(call)
     came = await call.doors.trial(one)
+    concerned = one.definition.get("connections", ())
+    act = act_of(call, "subscriptions.test", one.id, concerned, name=one.name, outcome=came.outcome)
+    await call.doors.store.record(act)
     _audit(call, "test", one, outcome=came.outcome)
     return answer(
         TrialView(

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from relay.core.job import ErrorCode
 from relay.core.vendor import Account
+from relay.edges.web.acts import act_of
 from relay.edges.web.problems import Wrong
 from relay.edges.web.route import OPERATE, READ, Call, Route, answer
 from relay.edges.web.views import (
@@ -49,15 +50,18 @@ async def resume(call: Call) -> web.Response:
 async def test(call: Call) -> web.Response:
     """Ask its vendor something that changes nothing."""
     account = _account(call)
+    name = account.connection.name
     came = await call.doors.greet(account)
-    log.info("audit.connection", act="test", by=call.caller.name, connection=account.connection.name, well=came.well)
+    await call.doors.store.record(act_of(call, "connections.test", name, [name], well=came.well))
+    log.info("audit.connection", act="test", by=call.caller.name, connection=name, well=came.well)
     return answer(GreetingView(well=came.well, told=came.told))
 
 
 async def _turned(call: Call, *, paused: bool) -> web.Response:
     account = _account(call)
     name = account.connection.name
-    await call.doors.store.record(ConnectionTurned(connection=name, paused=paused, by=call.caller.name))
+    act = act_of(call, "connections.pause" if paused else "connections.resume", name, [name])
+    await call.doors.store.record(ConnectionTurned(connection=name, paused=paused, by=call.caller.name, act=act))
     log.info("audit.connection", act="pause" if paused else "resume", by=call.caller.name, connection=name)
     (view,) = await _views(call, {name: account})
     return answer(view)

@@ -11,7 +11,7 @@ from relay.core.job import Job, State
 from relay.core.vendor import Account, Operation, Vendor
 from relay.edges.web.redact import redacted, shown_url
 from relay.messages import EventError, Message, Webhook, rfc3339
-from relay.ports import Attempt, ConnectionNow, Delivery, EventName, Note
+from relay.ports import Act, ActName, Attempt, ConnectionNow, Delivery, EventName, Note
 
 _WAITS: Mapping[State, str] = {
     State.ACCEPTED: "its turn on its connection",
@@ -233,6 +233,27 @@ class StrayPage(Message):
     next: str | None
 
 
+class ActView(Message):
+    """What somebody did through this interface."""
+
+    id: str
+    at: str
+    by: str = Field(description="The token's name.")
+    what: ActName
+    target: str | None = Field(description="The id or name of what it was done to; null where a filter chose.")
+    connections: tuple[str, ...] = Field(description="Those that it concerned; none of them for any.")
+    detail: dict[str, JsonValue] = Field(
+        description="What came of it. An act on many without a `count` was broken off, or is under way."
+    )
+
+
+class ActPage(Message):
+    """A page of acts."""
+
+    items: tuple[ActView, ...]
+    next: str | None
+
+
 class GreetingView(Message):
     """What came of asking a connection's vendor; `well` is null where there was nothing to ask."""
 
@@ -439,4 +460,17 @@ def vendor_view(vendor: Vendor) -> VendorView:
             for each in vendor.operations.values()
         ),
         settings=_schema(vendor.options),
+    )
+
+
+def act_view(act: Act) -> ActView:
+    """An act as it is listed."""
+    return ActView(
+        id=act.id,
+        at=rfc3339(act.at),
+        by=act.by,
+        what=act.what,
+        target=act.target,
+        connections=tuple(sorted(act.connections)),
+        detail=dict(act.detail),
     )
