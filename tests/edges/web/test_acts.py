@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from aiohttp import ClientSession
 
 from relay.app import Relay
+from relay.edges.web import Server
 from relay.edges.web.application import ROUTES
+from relay.ports import StoreUnavailable
 from relay.simulators.trifacta import TrifactaSimulator
 from tests.edges.web.test_jobs import RUN
 from tests.running import ENDLESS, running, settings, until
@@ -229,3 +232,22 @@ async def test_a_limited_token_sees_acts_on_its_connections(http: ClientSession,
     assert [("limited", "jobs.cancel"), ("opsy", "connections.pause"), ("limited", "subscriptions.create")] == seen
     assert 5 == len(await acts(http))
     assert 403 == status
+
+
+async def test_an_act_on_many_that_breaks_off_is_kept(relay: Relay, http: ClientSession, receiver: Receiver) -> None:
+    """It was begun by somebody, and that it has no count tells that it came to no end."""
+
+    async def away(_: Any) -> Any:
+        raise StoreUnavailable("gone")
+
+    await job(http, receiver)
+    server = Server(replace(relay._doors(), take=away), "127.0.0.1", 0)
+    await server.start()
+    async with ClientSession(server.url) as broken:
+        status, _ = await ask(broken, "POST", "/v1/jobs/cancel", {"filter": {"connection": "tri"}})
+    await server.stop()
+    (kept,) = await acts(http)
+
+    assert 503 == status
+    assert ("opsy", "jobs.cancel", ["tri"]) == (kept["by"], kept["what"], kept["connections"])
+    assert {"filter": {"connection": "tri"}} == kept["detail"]
