@@ -1,7 +1,6 @@
 """`relay deliveries`: who was told, and who could not be."""
 
 import json
-from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -82,6 +81,8 @@ def show(
 
 @app.command()
 def watch(
+    state: str | None = None,
+    undelivered: Undelivered = False,
     job: Job = None,
     subscription: Subscription = None,
     target: Target = None,
@@ -91,17 +92,12 @@ def watch(
     server: Server = HOME,
     token: Token = None,
 ) -> None:
-    """Follow deliveries as they are made, tried and ended, a line for each change, within about a second.
+    """Follow deliveries as they are made, tried, ended and sent again, a line for each change.
 
     Each line: when, delivery, job, event, target, state, attempts, why; with --json the delivery as listed.
     """
-    chosen = _chosen(None, False, job, subscription, target, event, connection, None, None)
-    with suppress(KeyboardInterrupt):
-        for row in live.deliveries(Client(server, token), **chosen):
-            if as_json:
-                typer.echo(json.dumps(row, ensure_ascii=False))
-            else:
-                output.line(_change(row))
+    chosen = _chosen(state, undelivered, job, subscription, target, event, connection, None, None)
+    live.watch(live.deliveries(Client(server, token), **chosen), _change, as_json=as_json)
 
 
 @app.command()
@@ -182,7 +178,8 @@ def _line(row: Row) -> tuple[str | None, ...]:
     )
 
 
-def _change(row: Row) -> tuple[Any, ...]:
+def _change(_: str, data: str) -> tuple[Any, ...]:
+    row = json.loads(data)
     return (
         row["finishedAt"] or output.now(),
         row["id"],

@@ -2,8 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -124,7 +123,8 @@ def watch(
     wanted = {"connection": connection, "operation": operation, "event": event}
     client = Client(server, token)
     if job is None:
-        _watch_all(client, {**wanted, **{f"metadata.{key}": value for key, value in tags.items()}}, as_json=as_json)
+        wanted |= {f"metadata.{key}": value for key, value in tags.items()}
+        live.watch(live.events(client, **wanted), live.told, as_json=as_json)
         return
     if tags or any(wanted.values()):
         raise typer.BadParameter("filters are for all jobs: leave JOB out, or the filters")
@@ -135,18 +135,6 @@ def watch(
         else:
             typer.echo(f"{line['at']}  {line['what']:<20} {output.plain(line['detail'])}")
     _exit_by(client.get(f"/v1/jobs/{found['jobId']}"))
-
-
-def _watch_all(client: Client, wanted: Mapping[str, str | None], *, as_json: bool) -> None:
-    """Until somebody has seen enough."""
-    with suppress(KeyboardInterrupt):
-        for kind, data in live.events(client, **wanted):
-            if kind == "gap":
-                typer.echo(f"relay: {json.loads(data)['detail']}", err=True)
-            elif as_json:
-                typer.echo(data)
-            else:
-                output.line(live.told(kind, data))
 
 
 def _act(act: str, client: Client, job: str | None, chosen: Row, *, wait: bool, dry_run: bool, as_json: bool) -> None:

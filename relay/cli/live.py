@@ -2,29 +2,34 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
 
 import typer
 
-from relay.cli.client import Client, Failed, Refused, Row
+from relay.cli import output
+from relay.cli.client import Client, Failed, Refused
 
-EVERY = 1.0
-"""Seconds between looks at deliveries."""
 LONGEST_PAUSE = 5.0
 """Seconds between tries to find relay again, at most."""
-OVERLAP = timedelta(seconds=10)
-"""For as long deliveries may be listed late: their transaction was on its way."""
-MOST = 1000
 
 
 def events(client: Client, **query: str | None) -> Iterator[tuple[str, str]]:
     """Events from now on, each as its type and its JSON. Raises Failed where relay does not answer at first, Refused
     where it does not want to."""
+    return _followed(client, "/v1/events", query)
+
+
+def deliveries(client: Client, **query: str | None) -> Iterator[tuple[str, str]]:
+    """Deliveries from now on as they change, each as `delivery` and its JSON as listed. Raises as `events` does."""
+    return _followed(client, "/v1/deliveries/changes", query)
+
+
+def _followed(client: Client, path: str, query: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
     given = {name: value for name, value in query.items() if value is not None}
-    path = f"/v1/events?{urlencode(given)}" if given else "/v1/events"
+    path = f"{path}?{urlencode(given)}" if given else path
     last_id: str | None = None
     retries = _Retries()
     while True:
@@ -40,22 +45,16 @@ def events(client: Client, **query: str | None) -> Iterator[tuple[str, str]]:
             retries.lost(Failed("relay has ended the stream"))
 
 
-def deliveries(client: Client, **query: str | None) -> Iterator[Row]:
-    """Deliveries as they change: those that are made from now on, and those that are pending now; of both the newest
-    `MOST` at a time. Relay is asked every second. Raises as `events` does."""
-    known: Mapping[str, Row] = {}
-    retries = _Retries()
-    while True:
-        try:
-            now = _listed(client, known, query)
-            changed = [row for row in now.values() if _standing(row) != _standing(known.get(row["id"]))]
-            if retries.begun:
-                yield from sorted(changed, key=lambda row: str(row["createdAt"]))
-            known = now
-            retries.found()
-            time.sleep(EVERY)
-        except Failed as failed:
-            retries.lost(failed)
+def watch(followed: Iterable[tuple[str, str]], cells: Callable[[str, str], tuple[Any, ...]], *, as_json: bool) -> None:
+    """Print what comes, a line each, until somebody has seen enough; what was missed is told on standard error."""
+    with suppress(KeyboardInterrupt):
+        for kind, data in followed:
+            if kind == "gap":
+                typer.echo(f"relay: {json.loads(data)['detail']}", err=True)
+            elif as_json:
+                typer.echo(data)
+            else:
+                output.line(cells(kind, data))
 
 
 class _Retries:
@@ -88,33 +87,6 @@ def _blocks(lines: Iterable[str]) -> Iterator[Mapping[str, str]]:
         elif fields:
             yield fields
             fields = {}
-
-
-def _listed(client: Client, known: Mapping[str, Row], query: Mapping[str, Any]) -> Mapping[str, Row]:
-    """Deliveries made lately, those that are pending, and those that were a moment ago, by id."""
-    newest = max((row["createdAt"] for row in known.values()), default=None)
-    if newest is None:
-        newest = next((row["createdAt"] for row in client.rows("/v1/deliveries", 1, **query)), None)
-    since = newest and (datetime.fromisoformat(newest) - OVERLAP).isoformat()
-    found = {row["id"]: row for row in client.rows("/v1/deliveries", MOST, since=since, **query)}
-    found |= {row["id"]: row for row in client.rows("/v1/deliveries", MOST, state="pending", **query)}
-    for row in known.values():
-        if row["state"] == "pending" and row["id"] not in found:
-            found |= _looked_up(client, row["id"])
-    return found
-
-
-def _looked_up(client: Client, delivery_id: str) -> Mapping[str, Row]:
-    try:
-        return {delivery_id: client.get(f"/v1/deliveries/{delivery_id}")}
-    except Refused as refused:
-        if refused.status != 404:
-            raise
-        return {}
-
-
-def _standing(row: Row | None) -> tuple[Any, ...] | None:
-    return None if row is None else (row["state"], row["attemptCount"])
 
 
 def told(kind: str, data: str) -> tuple[Any, ...]:

@@ -133,34 +133,83 @@ async def _ended(relay: Relay, request_id: str) -> str:
 
 
 async def test_deliveries_are_followed(relay: Relay, cli: Cli) -> None:
-    """Each delivery that is made, tried or ended is a line with how it stands."""
-    body = {"connection": "tri", "parameters": {"wrangledDataset": {"id": 7}}}
-    hook = {"name": "slack", "url": "http://127.0.0.1:1/x", "schedule": [0]}
-    request = json.dumps({**body, "webhooks": [hook]})
-    await cli("submit", "-", "--wait", stdin=request)
-    before = (await cli("deliveries", "list", "--json")).json[0]
+    """Each delivery that is made, tried or ended is a line with how it stands; with --json as it is listed."""
     async with watching(relay.server.url, "deliveries", "watch", "--json") as watch:
-        row = before
-        while row["id"] == before["id"]:
-            await cli("submit", "-", "--wait", stdin=request)
-            row = json.loads(await watch.line())
+        await until(lambda: _streams(relay))
+        await cli("submit", "-", "--wait", stdin=_with_hook(name="slack", schedule=[0]))
+        row = json.loads(await watch.line())
         while row["state"] != "exhausted":
             row = json.loads(await watch.line())
+        listed = (await cli("deliveries", "list", "--json")).json
         code = await watch.interrupted()
 
-    assert ("127.0.0.1:1", "slack", 1, 0) == (row["target"], row["name"], row["attemptCount"], code)
+    assert ([row], 0) == (listed, code)
+    assert ("127.0.0.1:1", "slack", 1) == (row["target"], row["name"], row["attemptCount"])
 
 
 async def test_a_change_of_a_pending_delivery_is_told(relay: Relay, cli: Cli) -> None:
     """What was pending before the command began is followed too."""
-    hook = {"url": "http://127.0.0.1:1/x", "schedule": [0, *[1] * 60]}
-    body = {"connection": "tri", "parameters": {"wrangledDataset": {"id": 7}}, "webhooks": [hook]}
-    await cli("submit", "-", "--wait", stdin=json.dumps(body))
+    await cli("submit", "-", "--wait", stdin=_with_hook(schedule=[0, *[1] * 60]))
     (delivery,) = (await cli("deliveries", "list", "--json")).json
     async with watching(relay.server.url, "deliveries", "watch") as watch:
         cells = (await watch.line()).split("  ")
 
     assert [delivery["id"], delivery["jobId"], "onJobSuccess", "127.0.0.1:1"] == cells[1:5]
+
+
+async def test_deliveries_that_are_followed_are_chosen(relay: Relay, cli: Cli) -> None:
+    """Only changes to what the filters say are told."""
+    async with watching(relay.server.url, "deliveries", "watch", "--state", "exhausted") as watch:
+        await until(lambda: _streams(relay))
+        await cli("submit", "-", "--wait", stdin=_with_hook(schedule=[0]))
+        cells = (await watch.line()).split("  ")
+
+    assert ["127.0.0.1:1", "exhausted", "1"] == cells[4:7]
+
+
+async def test_following_deliveries_outlives_relay(tmp_path: Path, vendor: TrifactaSimulator) -> None:
+    """When relay is started anew the command goes on by itself: how all deliveries stand that changed before it was
+    back is told, too."""
+    port = free_port()
+    given = settings(tmp_path, vendor, http={"port": port})
+    async with AsyncExitStack() as stack:
+        async with running(tmp_path, given) as relay:
+            watch = await stack.enter_async_context(
+                watching(f"http://127.0.0.1:{port}", "deliveries", "watch", "--state", "exhausted")
+            )
+            await until(lambda: _streams(relay))
+            first = await _exhausted(relay)
+            seen = [(await watch.line()).split("  ")[1]]
+        lost = await watch.error()
+        async with running(tmp_path, settings(tmp_path, vendor)) as elsewhere:
+            missed = [await _exhausted(elsewhere) for _ in range(2)]
+        async with running(tmp_path, given) as again:
+            seen += [(await watch.line()).split("  ")[1] for _ in range(2)]
+            last = await _exhausted(again)
+            seen.append((await watch.line()).split("  ")[1])
+
+    assert [first, *missed, last] == seen
+    assert "trying again" in lost
+
+
+def _with_hook(**hook: object) -> str:
+    """A request with a webhook that nobody listens at."""
+    webhook = {"url": "http://127.0.0.1:1/x", **hook}
+    return json.dumps({"connection": "tri", "parameters": {"wrangledDataset": {"id": 7}}, "webhooks": [webhook]})
+
+
+async def _exhausted(relay: Relay) -> str:
+    """The id of a delivery that could not be made."""
+    async with ClientSession(relay.server.url) as http:
+        headers = {"Prefer": "wait=30", "Content-Type": "application/json"}
+        async with http.post("/v1/jobs", data=_with_hook(schedule=[0]), headers=headers) as answer:
+            job = (await answer.json())["jobId"]
+
+        async def look() -> str | None:
+            async with http.get("/v1/deliveries", params={"jobId": job, "state": "exhausted"}) as answer:
+                return next((row["id"] for row in (await answer.json())["items"]), None)
+
+        return await until(look)
 
 
 async def test_nobody_answers(cli: Cli) -> None:

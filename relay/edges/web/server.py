@@ -41,7 +41,7 @@ class Server:
         self._keepalive = keepalive
         self._most = most_connections
         self._connections: set[Connection] = set()
-        self._app = build_app(doors, Live(doors.store, patience=patience, heartbeat=heartbeat))
+        self._app = build_app(doors, Live(doors, patience=patience, heartbeat=heartbeat))
         self._runner = web.AppRunner(
             self._app,
             access_log=None,

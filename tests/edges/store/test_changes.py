@@ -344,6 +344,15 @@ async def test_feeds_do_not_wait_for_each_other(postgres: PostgresEngine, shared
     assert [("d", "pending", 0)] == found
 
 
+async def test_another_past_is_not_settled_by_who_writes(postgres: PostgresEngine, shared: PostgresStore) -> None:
+    """Where the database holds less than was seen before, and somebody writes just then, nothing is settled yet."""
+    await announced(shared, "d")
+    async with writing(postgres, "d"):
+        mark = await shared.mark_feed("deliveries", FeedMark(settled=1_000_000_000, newest=1_000_000_000))
+
+    assert 0 == mark.settled < mark.newest
+
+
 async def test_no_last_word_is_missed_while_many_write(postgres: PostgresEngine, shared: PostgresStore) -> None:
     """Whatever several relays commit at once, a follower is told how every delivery stands in the end."""
     stores = [shared, await postgres.open(), await postgres.open()]

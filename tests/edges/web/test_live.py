@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse, ClientSession
+from aiohttp import ClientSession
 
 from relay.app import Relay
 from relay.edges.store import open_store
@@ -19,72 +19,10 @@ from relay.edges.vault import Vault, new_key
 from relay.edges.web import Server, live
 from relay.ports import Event, EventName, RequestRefused, Store
 from relay.simulators.trifacta import TrifactaSimulator
+from tests.edges.web.streams import following, serving
 from tests.running import RECIPE, running, settings, until
 
 _numbers = count(1)
-
-
-class Stream:
-    """A stream of events as a client reads it: blocks of fields, and where it would go on."""
-
-    def __init__(self, answer: ClientResponse) -> None:
-        self.answer = answer
-        self.last_id = ""
-
-    async def block(self) -> dict[str, str]:
-        """The next block that is more than a setting; a comment is a field without a name. Raises EOFError at the
-        end."""
-        fields: dict[str, str] = {}
-        while True:
-            line = (await self.answer.content.readline()).decode()
-            if not line:
-                raise EOFError
-            if line == "\n":
-                if fields.keys() - {"retry"}:
-                    self.last_id = fields.get("id", self.last_id)
-                    return fields
-                fields = {}
-                continue
-            name, _, value = line.rstrip("\n").partition(": ")
-            fields[name] = value
-
-    async def next(self) -> dict[str, str]:
-        """The next event."""
-        while True:
-            block = await self.block()
-            if "data" in block:
-                return block
-
-    async def ids(self, number: int) -> list[str]:
-        """The CloudEvents ids of the next so many events."""
-        return [json.loads((await self.next())["data"])["id"] for _ in range(number)]
-
-
-@asynccontextmanager
-async def following(url: str, last_id: str | None = None, token: str = "", **query: str) -> AsyncIterator[Stream]:
-    """A stream that has begun."""
-    headers = {"Last-Event-ID": last_id} if last_id else {}
-    headers |= {"Authorization": f"Bearer {token}"} if token else {}
-    async with (
-        ClientSession(url, read_bufsize=2**22) as http,
-        http.get("/v1/events", headers=headers, params=query) as answer,
-    ):
-        assert (200, "text/event-stream") == (answer.status, answer.content_type)
-        stream = Stream(answer)
-        if last_id is None and "lastEventId" not in query:
-            assert (await stream.block()).keys() == {"id"}
-        yield stream
-
-
-@asynccontextmanager
-async def serving(relay: Relay, **limits: Any) -> AsyncIterator[Server]:
-    """One more server on that relay, with other limits."""
-    server = Server(relay._doors(), "127.0.0.1", 0, **limits)
-    await server.start()
-    try:
-        yield server
-    finally:
-        await server.stop()
 
 
 async def commit(
