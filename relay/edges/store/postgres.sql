@@ -436,16 +436,6 @@ LEFT JOIN job_card AS c ON c.key = e.job;
 -- name: key_by_request
 SELECT key FROM job_card WHERE request_id = :request_id;
 
--- name: key_by_vendor_job
--- The live one first, then the newest.
-SELECT c.key
-FROM job_card AS c
-WHERE c.key IN (SELECT key FROM job_card WHERE vendor_job_id = :vendor_job_id
-                UNION SELECT job FROM vendor_job WHERE vendor_job_id = :vendor_job_id)
-  AND c.connection = :connection
-ORDER BY c.ended IS NULL DESC, c.key DESC
-LIMIT 1;
-
 -- name: key_of_delivery
 SELECT key FROM delivery WHERE id = :id;
 

@@ -43,15 +43,7 @@ class Reads:
 
     def job_by_request(self, request_id: str, now: float) -> Script[Job | None]:
         """The job that a request id stands for."""
-        return (yield from self._job(Run("key_by_request", {"request_id": request_id}), now))
-
-    def job_by_vendor_id(self, connection: str, vendor_job_id: str, now: float) -> Script[Job | None]:
-        """The job that the vendor knows by this id: the live one, else the last."""
-        asked = {"connection": connection, "vendor_job_id": vendor_job_id}
-        return (yield from self._job(Run("key_by_vendor_job", asked), now))
-
-    def _job(self, ask: Run, now: float) -> Script[Job | None]:
-        keys = yield ask
+        keys = yield Run("key_by_request", {"request_id": request_id})
         found = yield Run("jobs_by_key", {"keys": dumps([key for (key,) in keys])})
         return rows.job(found[0], self._vault, now) if found else None
 

@@ -170,9 +170,6 @@ class ScriptedStore(ABC):
     async def job_by_request(self, request_id: str) -> Job | None:
         return await self._read(lambda now: self._reads.job_by_request(request_id, now))
 
-    async def job_by_vendor_id(self, connection: str, vendor_job_id: str) -> Job | None:
-        return await self._read(lambda now: self._reads.job_by_vendor_id(connection, vendor_job_id, now))
-
     async def jobs(self, which: JobFilter, limit: int, cursor: str | None) -> Page:
         return await self._read(lambda now: self._reads.jobs(which, limit, cursor, now))
 

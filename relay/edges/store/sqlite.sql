@@ -367,16 +367,6 @@ LEFT JOIN job AS j ON j.key = e.job;
 -- name: key_by_request
 SELECT key FROM job WHERE request_id = :request_id;
 
--- name: key_by_vendor_job
--- The live one first, then the newest.
-SELECT j.key
-FROM job AS j
-WHERE j.key IN (SELECT key FROM job WHERE vendor_job_id = :vendor_job_id
-                UNION SELECT job FROM vendor_job WHERE vendor_job_id = :vendor_job_id)
-  AND j.connection = :connection
-ORDER BY j.ended IS NULL DESC, j.key DESC
-LIMIT 1;
-
 -- name: key_of_delivery
 SELECT key FROM delivery WHERE id = :id;
 

@@ -55,7 +55,7 @@ async def test_a_finished_job_goes_after_the_retention(engine: Engine, store: St
     assert await store.event(f"evt_{job.id}") is None
     assert await store.delivery("d-1") is None
     assert (list(await store.history(job.id)), list(await store.attempts("d-1"))) == ([], [])
-    assert await store.job_by_vendor_id("acme", "8") is None
+    assert (await store.jobs(JobFilter(vendor_job_id="8"), 10, None)).items == ()
     assert (await claim(store, "receive")).callbacks == ()
     assert isinstance(await store.accept(new("nightly", fingerprint="other")), Accepted)
 
@@ -71,7 +71,7 @@ async def test_a_new_job_inherits_nothing(engine: Engine, store: Store) -> None:
     heir = await accepted(store)
 
     assert await store.job(heir.id) == heir
-    assert await store.job_by_vendor_id("acme", "8") is None
+    assert (await store.jobs(JobFilter(vendor_job_id="8"), 10, None)).items == ()
     assert list(await store.history(heir.id)) == []
     kept = await store.record(callback(heir, hold=30.0))
     assert isinstance(kept, CallbackKept)

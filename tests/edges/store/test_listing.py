@@ -104,28 +104,11 @@ async def test_a_made_up_cursor_is_refused(store: Store, cursor: str) -> None:
 
 
 async def test_a_job_is_found_by_its_ids(jobs: Store) -> None:
-    """By its request's id, and by every id that the vendor has for it, on its own connection alone."""
+    """By its own, and by its request's."""
     (one,) = (await jobs.jobs(JobFilter(request_id="one"), 1, None)).items
 
-    assert await jobs.job_by_request("one") == one
-    assert await jobs.job_by_vendor_id("acme", "7") == one
-    assert await jobs.job_by_vendor_id("acme", "8") == one
-    assert (await jobs.job_by_request("none"), await jobs.job_by_vendor_id("third", "7"), await jobs.job("none")) == (
-        None,
-        None,
-        None,
-    )
-
-
-async def test_the_live_job_of_a_vendors_id_comes_first(store: Store) -> None:
-    """Where several jobs were about one job at the vendor, the one that still runs is meant, else the last."""
-    old = await record(store, moved(await accepted(store), vendor_job_id="7"))
-    asked = await record(store, ended(await accepted(store), vendor_job_id="7"))
-    live = await store.job_by_vendor_id("acme", "7")
-
-    assert live == old
-    await record(store, ended(old))
-    assert await store.job_by_vendor_id("acme", "7") == asked
+    assert (one, one) == (await jobs.job(one.id), await jobs.job_by_request("one"))
+    assert (None, None) == (await jobs.job("none"), await jobs.job_by_request("none"))
 
 
 @pytest.fixture
