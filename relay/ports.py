@@ -568,8 +568,8 @@ class SubscriptionMark:
     ok: bool
     error: str | None = None
     disable: str | None = None
-    threshold: int = 5
-    over: float = 30.0
+    threshold: int
+    over: float
     tell: Callable[[SubscriptionTurn], tuple[Event, NewDelivery] | None]
 
 

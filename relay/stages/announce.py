@@ -89,7 +89,7 @@ class Announce:
         sender: Sender,
         clock: Clock,
         metrics: Metrics,
-        subscriptions: SubscriptionBook | None = None,
+        subscriptions: SubscriptionBook,
     ) -> None:
         self._store = store
         self._subscriptions = subscriptions
@@ -120,7 +120,7 @@ class Announce:
         failpoints.hit("announce.before_record")
         await self._store.record(change)
         failpoints.hit("announce.after_record")
-        if self._subscriptions is not None and change.subscription is not None and change.subscription.disable:
+        if change.subscription is not None and change.subscription.disable:
             await self._subscriptions.refresh()
         self._tell(delivery, result, monotonic() - started)
 
@@ -155,7 +155,6 @@ class Announce:
 
     async def _post_standing(self, delivery: Delivery) -> Result:
         """To the subscription's URL, with its headers and secrets, as they are now."""
-        assert self._subscriptions is not None
         assert delivery.subscription is not None
         one = await self._subscriptions.find(delivery.subscription)
         if one is None:
@@ -167,7 +166,6 @@ class Announce:
         return await self._send(delivery, self._subscriptions.receiver(one), self._subscriptions.secrets(one))
 
     def _orphaned(self, delivery: Delivery) -> Result:
-        assert self._subscriptions is not None
         assert delivery.subscription is not None
         if not self._subscriptions.elsewhere(delivery.subscription):
             return _not_tried("disabled", "its subscription was deleted")
@@ -177,7 +175,6 @@ class Announce:
 
     async def trial(self, one: Subscription, event_id: str, body: bytes) -> Trial:
         """Send this to a subscription at once, once, and tell what came of it; nothing is recorded."""
-        assert self._subscriptions is not None
         receiver, secrets = self._subscriptions.receiver(one), self._subscriptions.secrets(one)
         request = self._outbound(receiver, secrets, event_id, body)
         started = monotonic()
@@ -248,7 +245,6 @@ class Announce:
         return None
 
     def _subscription_mark(self, delivery: Delivery, result: Result) -> SubscriptionMark | None:
-        assert self._subscriptions is not None
         if delivery.subscription is None or not result.spent:
             return None
         disable = "the target answered HTTP 410: it is gone" if result.state == "disabled" else None

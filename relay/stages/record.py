@@ -116,8 +116,8 @@ class Recorder:
         announce: Loop[Delivery],
         receive: Loop[StoredCallback],
         events_exchange: str | None,
-        subscribed: Subscribed | None = None,
-        schedule: Sequence[float] = WEBHOOK_SCHEDULE,
+        subscribed: Subscribed,
+        schedule: Sequence[float],
     ) -> None:
         self.schedule = schedule
         """Of webhooks that name none of their own; from the next delivery that is made."""
@@ -272,8 +272,7 @@ class Recorder:
         webhooks = enumerate(job.spec.webhooks)
         ways = [_url_delivery(job, number, wire, event["type"], self.schedule) for number, wire in webhooks]
         deliveries = [way for way in ways if way is not None]
-        if self._subscribed is not None:
-            deliveries += self._subscribed(_delivery_stem(job.id), job, event["type"])
+        deliveries += self._subscribed(_delivery_stem(job.id), job, event["type"])
         if self._events_exchange is not None:
             way = exchange_delivery(_delivery_stem(job.id), self._events_exchange, job.spec.correlation_id)
             deliveries.insert(0, way)
