@@ -16,7 +16,7 @@ WORKERS ?= 3
 # Each room with the per cent of its lines and branches below which `make test` fails.
 COVERAGE := core:100 stages:99 vendors:100 edges:95
 
-.PHONY: help install demo test bench lint style types imports format lock
+.PHONY: help install demo test bench soak lint style types imports format lock
 
 help: ## list the verbs
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ endif
 
 bench: install ## measure relay beside the bare loop (ARGS=--quick for a first look); see tests/bench/README.md
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+soak: install ## let everything go wrong under load for minutes and see what grows (ARGS="--minutes 25")
+	@$(BIN)/python -m tests.bench.soak $(ARGS)
 
 lint: style types imports ## check the style, the types and the rooms' borders
 

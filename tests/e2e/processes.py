@@ -21,6 +21,8 @@ Line = Mapping[str, Any]
 class Handle(Protocol):
     """What is needed of an operating system's process. Exit codes are negative for a signal's number."""
 
+    @property
+    def pid(self) -> int: ...
     def poll(self) -> int | None: ...
     def wait(self, timeout: float | None = None) -> int: ...
     def send_signal(self, sig: int) -> None: ...
@@ -37,6 +39,11 @@ class Process:
         self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._read, name="log", daemon=True)
         self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._handle.pid
 
     @property
     def running(self) -> bool:
@@ -170,7 +177,7 @@ class _Forked:
     """A child of the nursery's."""
 
     def __init__(self, pid: int, told: socket.socket) -> None:
-        self._pid = pid
+        self.pid = pid
         self._socket = told
         self._code: int | None = None
 
@@ -191,4 +198,4 @@ class _Forked:
         return self._code
 
     def send_signal(self, sig: int) -> None:
-        os.kill(self._pid, sig)
+        os.kill(self.pid, sig)
