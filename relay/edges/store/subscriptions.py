@@ -185,7 +185,7 @@ def mark(marks: Sequence[SubscriptionMark | None], vault: Vault, now: float) -> 
     changed = [faring for name, faring in after.items() if faring != before[name]]
     if not changed:
         return
-    yield Run("mark_subscriptions", {"rows": dumps([_wire(faring) for faring in changed]), "now": now})
+    yield Run("mark_subscriptions", {"rows": dumps(changed), "now": now})
     for faring in changed:
         if faring.state == "disabled" != before[faring.id].state:
             lane = SUBSCRIPTION_LANE + faring.id
@@ -223,18 +223,6 @@ def _faring(row: Row) -> Faring:
         failing_since=since,
         last_error=last_error,
     )
-
-
-def _wire(faring: Faring) -> Mapping[str, object]:
-    return {
-        "id": faring.id,
-        "state": faring.state,
-        "reason": faring.reason,
-        "failures": faring.failures,
-        "failing": faring.failing,
-        "failing_since": faring.failing_since,
-        "last_error": faring.last_error,
-    }
 
 
 # --- reading ---
