@@ -100,6 +100,11 @@ def url_lane(url: str) -> str:
     return f"{scheme}://{rest.partition('/')[0].partition('?')[0].rpartition('@')[2]}".lower()
 
 
+def host_of(lane: str) -> str:
+    """The host and port of an origin: what may be shown of a URL."""
+    return lane.partition("://")[2]
+
+
 Subscribed: TypeAlias = Callable[[str, Job, EventType], Sequence[NewDelivery]]
 """The ways of a job's event to the subscriptions that want it; their ids begin with the given stem."""
 
@@ -388,7 +393,7 @@ def _url_delivery(
         id=f"{_delivery_stem(job.id)}_{number}",
         kind="url",
         lane=lane,
-        host=lane.partition("://")[2],
+        host=host_of(lane),
         name=webhook.name,
         target=wire,
         patience=patience(webhook.schedule or schedule),

@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -49,7 +48,7 @@ from relay.ports import (
     SubscriptionTurn,
     Unknown,
 )
-from relay.stages.record import exchange_delivery, url_lane
+from relay.stages.record import exchange_delivery, host_of, url_lane
 
 log = structlog.get_logger()
 
@@ -432,7 +431,7 @@ def _event(event_id: str, kind: _EventName, one: Subscription, turn: Subscriptio
         data=SubscriptionData(
             subscription_id=one.id,
             name=one.name,
-            host=_host(one.definition["url"]),
+            host=host_of(url_lane(one.definition["url"])),
             since=rfc3339(turn.since),
             last_error=turn.last_error,
             undelivered=turn.undelivered,
@@ -446,7 +445,7 @@ def _standing(one: Subscription, schedule: Sequence[float]) -> _Standing:
         id=one.id,
         name=one.name,
         lane=one.lane,
-        host=_host(receiver.url),
+        host=host_of(url_lane(receiver.url)),
         patience=patience(receiver.schedule or schedule),
         receiver=receiver,
         connections=frozenset(receiver.connections),
@@ -458,10 +457,6 @@ def _standing(one: Subscription, schedule: Sequence[float]) -> _Standing:
 def _receiver(one: Subscription, schedule: Sequence[float]) -> SubscriptionRequest:
     told = {"schedule": schedule, "name": one.name, **one.definition}
     return SubscriptionRequest.model_validate(told, strict=False)
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc.rpartition("@")[2].lower()
 
 
 def _new_secret() -> str:
