@@ -15,10 +15,10 @@ import structlog
 from relay.core.job import Job
 from relay.core.schedule import patience
 from relay.messages import SubscriptionRequest
-from relay.ports import DeliveryFilter, NoSubscription, Subscription
+from relay.ports import DeliveryFilter, NoSubscription, StoreUnavailable, Subscription
 from relay.stages.subscriptions import FAILING_AFTER, Configured, SubscriptionBook
 from tests.edges.http_peers import refused_port
-from tests.stages.bench import RUN, Bench, furnished, until
+from tests.stages.bench import RUN, Bench, furnished, locked, until
 from tests.stages.conftest import Furnish
 from tests.stages.receiver import Receiver, Say
 
@@ -185,6 +185,24 @@ async def test_a_delivery_of_an_unknown_subscription_is_looked_up(bench: Bench, 
 
     assert [] == bench.subscriptions.deliveries("dlv_1", job, "onJobFailure")
     assert one == await bench.subscriptions.find(one.id)
+
+
+async def test_settings_that_come_while_the_store_is_away_are_not_lost(
+    furnish: Furnish, receiver: Receiver, tmp_path: Path
+) -> None:
+    """What was known goes on, and the next reading of the same settings makes up for it."""
+    ops, new = (Configured(name=name, definition={"url": receiver.url}, secret=None) for name in ("ops", "new"))
+    async with furnish(configured=[ops], patience=0.01) as bench:
+        book = bench.subscriptions
+        await book.load()
+        with locked(tmp_path), pytest.raises(StoreUnavailable):
+            await book.configure([ops, new], book.schedule)
+        meanwhile = [one.name for one in book.all()]
+        await book.configure([ops, new], book.schedule)
+        await ended(bench)
+        told = {one.name for one in await bench.deliveries()}
+
+    assert (["ops"], {"ops", "new"}) == (meanwhile, told)
 
 
 async def test_a_subscription_of_other_settings_waits_for_its_relay(

@@ -437,7 +437,6 @@ async def test_a_subscription_of_the_settings_is_changed_there_alone(configured:
             await asked(http, "DELETE", path),
             await asked(http, "POST", f"{path}/rotate-secret"),
         ]
-        taken = await asked(http, "POST", "/v1/subscriptions", name="ops", url=receiver.url)
         paused = await asked(http, "POST", f"{path}/pause")
 
     assert (True, "ops", "onJobSuccess", "***") == (
@@ -450,7 +449,21 @@ async def test_a_subscription_of_the_settings_is_changed_there_alone(configured:
     assert {(409, "it stands in the settings: change subscriptions.ops there")} == {
         (status, problem["detail"]) for status, problem in answers
     }
-    assert (409, 200, "paused") == (taken[0], paused[0], paused[1]["state"])
+    assert (200, "paused") == (paused[0], paused[1]["state"])
+
+
+async def test_nobody_takes_a_name_of_the_settings(configured: Relay, receiver: Receiver) -> None:
+    """A new subscription cannot have the name of one that is configured, nor can another be renamed to it."""
+    async with ClientSession(configured.server.url) as http:
+        other = await made(http, receiver, name="other")
+        taken = [
+            await asked(http, "POST", "/v1/subscriptions", name="ops", url=receiver.url),
+            await asked(http, "PATCH", f"/v1/subscriptions/{other['id']}", name="ops"),
+        ]
+        _, page = await asked(http, "GET", "/v1/subscriptions")
+
+    assert [(409, "name")] * 2 == [(status, problem["errors"][0]["path"]) for status, problem in taken]
+    assert ["ops", "other"] == [one["name"] for one in page["items"]]
 
 
 async def test_subscriptions_live_on_after_a_restart(
