@@ -3,7 +3,7 @@
 doors.py      what it needs of the rest of relay
 route.py      what a route is; each noun's file ends in a table of them
 jobs.py deliveries.py vendors.py callbacks.py acts.py health.py
-live.py       events as they come
+live.py       events as they come, deliveries as they change
 views.py      how things look, as models: the answers and the OpenAPI document are made of the same
 server.py     the socket
 """

@@ -103,7 +103,8 @@ def marked(**given: Any) -> SubscriptionMark:
         )
         return told, delivery(f"d-{turn.what}", "amqp", kind="exchange")
 
-    return SubscriptionMark(subscription_id="sub_1", ok=False, error="HTTP 500", tell=tell, **given)
+    filled: dict[str, Any] = {"threshold": 1, "over": 0.0, **given}
+    return SubscriptionMark(subscription_id="sub_1", ok=False, error="HTTP 500", tell=tell, **filled)
 
 
 async def test_deliveries_are_followed_as_they_change(store: Store) -> None:
@@ -167,7 +168,7 @@ async def _disabled(_: Engine, store: Store, follower: Follower) -> None:
 async def _turned(_: Engine, store: Store, follower: Follower) -> None:
     await subscribed(store)
     await follower.look()
-    await tried(store, "pending", delay=60.0, subscription=marked(threshold=1, over=0.0))
+    await tried(store, "pending", delay=60.0, subscription=marked())
 
 
 Happen: TypeAlias = Callable[[Engine, Store, Follower], Awaitable[None]]
