@@ -453,7 +453,13 @@ def _complaint(detail: ErrorDetails, model: type[BaseModel], prefix: str, also: 
         *around, name = detail["loc"]
         known = _fields_at(model, around) + (_fields_at(also, ()) if also and not around else [])
         return Complaint(path=path, message=_unknown_field(str(name), known))
-    return Complaint(path=path, message=detail["msg"].removeprefix("Value error, "))
+    return Complaint(path=path, message=_WANTED.get(detail["type"], detail["msg"].removeprefix("Value error, ")))
+
+
+_WANTED: Mapping[str, str] = dict.fromkeys(("tuple_type", "list_type"), "Input should be a list") | dict.fromkeys(
+    ("dict_type", "mapping_type", "model_type", "model_attributes_type", "dataclass_type"), "Input should be an object"
+)
+"""What was wanted, where the library says it in Python's words."""
 
 
 def json_path(parts: Iterable[str | int], prefix: str = "") -> str:

@@ -6,7 +6,7 @@ stand in files (`{file: …}`) or in other variables (`{env: …}`). Settings ne
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
@@ -34,7 +34,7 @@ from relay.core.signature import standard_key
 from relay.log import Format, Level
 from relay.messages import Complaint, Schedule, Standing, complaints_of, json_path, wire_name
 from relay.vendors import VENDORS
-from relay.vendors.declared import Declaration, Mistakes, vendor_of
+from relay.vendors.declared import Declaration, Mistake, Mistakes, slips_in, vendor_of
 
 PREFIX = "RELAY_"
 NOT_SETTINGS = ("RELAY_CONFIG", "RELAY_SERVER", "RELAY_TOKEN", "RELAY_FAILPOINTS")
@@ -353,7 +353,14 @@ def _checked(model: type[S], values: Any, sources: Sources) -> S:
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         told = zip(details, complaints_of(error, model), strict=False)  # of very many, the first are told
-        raise SettingsError("\n".join(_line(sources.place(detail["loc"]), each) for detail, each in told)) from None
+        lines = [_line(sources.place(detail["loc"]), each) for detail, each in told]
+        raise SettingsError("\n".join([*lines, *_slips_in(values.get("vendors"), sources)])) from None
+
+
+def _slips_in(vendors: Any, sources: Sources) -> Iterator[str]:
+    """What else is wrong with declared vendors, where not all settings have their shape."""
+    for name, given in vendors.items() if isinstance(vendors, dict) else ():
+        yield from _told(name, slips_in(name, given, RESERVED), sources)
 
 
 def _check_declarations(declared: Declarations, sources: Sources) -> None:
@@ -363,12 +370,16 @@ def _check_declarations(declared: Declarations, sources: Sources) -> None:
         try:
             vendor_of(name, declaration, RESERVED)
         except Mistakes as mistakes:
-            for each in mistakes.found:
-                place: Place = ("vendors", name, *each.place)
-                complaint = Complaint(path=json_path(place), message=each.message)
-                lines.append(_line(sources.place(place), complaint))
+            lines += _told(name, mistakes.found, sources)
     if lines:
         raise SettingsError("\n".join(lines))
+
+
+def _told(name: str, mistakes: Iterable[Mistake], sources: Sources) -> Iterator[str]:
+    """A declaration's mistakes, each with its line."""
+    for each in mistakes:
+        place: Place = ("vendors", name, *each.place)
+        yield _line(sources.place(place), Complaint(path=json_path(place), message=each.message))
 
 
 def _line(place: str, complaint: Complaint) -> str:

@@ -300,7 +300,7 @@ def test_a_secret_that_cannot_be_had_is_told(
         ("tokens: [{name: a, sha256: x, scopes: [fly]}]", "relay.yaml line 1: tokens[0].sha256: String should match"),
         ("retention: 1", "relay.yaml line 1: retention: Input should be greater than or equal to 60"),
         ("deliveries: {schedule: []}", "relay.yaml line 1: deliveries.schedule: Tuple should have at least 1 item"),
-        ("deliveries: {schedule: 5}", "relay.yaml line 1: deliveries.schedule: Input should be a valid tuple"),
+        ("deliveries: {schedule: 5}", "relay.yaml line 1: deliveries.schedule: Input should be a list"),
         (
             "deliveries:\n  schedule:\n  - 0\n  - -5",
             "relay.yaml line 4: deliveries.schedule[1]: Input should be greater than or equal to 0",
@@ -349,11 +349,11 @@ def test_of_very_many_wrong_settings_the_first_are_told(tmp_path: Path) -> None:
         ("RELAY_HTPP__PORT", "1", "RELAY_HTPP__PORT: htpp: unknown field; did you mean http?"),
         ("RELAY_HTTP__PROT", "1", "RELAY_HTTP__PROT: http.prot: unknown field; did you mean port?"),
         ("RELAY_PORT", "1", "RELAY_PORT: port: unknown field"),
-        ("RELAY_HTTP", "text", "RELAY_HTTP: http: Input should be a valid dictionary"),
+        ("RELAY_HTTP", "text", "RELAY_HTTP: http: Input should be an object"),
         ("RELAY_EGRESS__ALLOW", "[a", "RELAY_EGRESS__ALLOW: begins like JSON and is none: line 1, column 3: "),
-        ("RELAY_TOKENS__NAME", "x", "RELAY_TOKENS__NAME: tokens: Input should be a valid tuple"),
+        ("RELAY_TOKENS__NAME", "x", "RELAY_TOKENS__NAME: tokens: Input should be a list"),
         ("RELAY_HTTP__PORT__X", "1", "RELAY_HTTP__PORT__X: http.port: Input should be a valid integer"),
-        ("RELAY_CONNECTIONS", "x", "RELAY_CONNECTIONS: connections: Input should be a valid dictionary"),
+        ("RELAY_CONNECTIONS", "x", "RELAY_CONNECTIONS: connections: Input should be an object"),
     ],
 )
 def test_a_wrong_variable_is_told_by_its_name(name: str, value: str, told: str) -> None:

@@ -7,9 +7,10 @@ from relay.core.flow import Flow
 from relay.core.vendor import Connection, Credentials, Login, Operation, Reporting, Vendor
 from relay.vendors.declared import flows
 from relay.vendors.declared.plans import Mistake, Mistakes, Plan, plan_of
+from relay.vendors.declared.slips import slips_in
 from relay.vendors.declared.wire import Declaration, options_of
 
-__all__ = ["Declaration", "Mistake", "Mistakes", "vendor_of"]
+__all__ = ["Declaration", "Mistake", "Mistakes", "slips_in", "vendor_of"]
 
 
 def vendor_of(name: str, declaration: Declaration, reserved: Iterable[str] = ()) -> Vendor:

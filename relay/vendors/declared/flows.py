@@ -317,7 +317,7 @@ def read_callback(plan: Plan, connection: Connection, job: Job, callback: Callba
     secrets = secrets_of(plan, connection, job)
     fact = reports.fact_of(plan, told.word, told.body, report.value, report.error, secrets, ref=ref)
     if isinstance(fact, StillRunning) and fact.note:
-        return Nudged(reason=f"a callback says {fact.status!r}, which the declaration does not know")
+        return Nudged(reason=f"a callback says {fact.status!r}, which is not in `status.map`")
     if isinstance(fact, StillRunning):
         return fact
     if ref is None and job.vendor_job_id is None:

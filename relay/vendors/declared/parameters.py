@@ -94,14 +94,66 @@ def _check(schema: Mapping[str, Any]) -> None:
     try:
         fault = best_match(Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema))
         if fault is not None:
-            raise BadSchema([*fault.absolute_path], f"is no JSON Schema: {fault.message}")
+            place = [*fault.absolute_path]
+            why = f"there is no such type; there are: {_TYPES}" if place[-1:] == ["type"] else fault.message
+            raise BadSchema(place, f"is no JSON Schema: {why}")
         resolver = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
     except RecursionError:
         raise BadSchema((), "is nested too deeply") from None
+    _check_names(schema)
     for path, key, text in _words(schema, ()):
         why = _bad_pattern(text) if key == "pattern" else _bad_reference(text, resolver)
         if why is not None:
             raise BadSchema(path, why)
+
+
+def _check_names(schema: Mapping[str, Any]) -> None:
+    """Slips that JSON Schema itself lets pass: it ignores what it does not know."""
+    for path, part in _schemas(schema, ()):
+        for name in part.keys() - _KEYWORDS:
+            near = difflib.get_close_matches(str(name), _KEYWORDS, n=1, cutoff=0.75)
+            if near:
+                raise BadSchema((*path, name), f"JSON Schema has no such keyword; did you mean {near[0]}?")
+            if not path and isinstance(part[name], Mapping | str) and "properties" not in part:
+                raise BadSchema((name,), "JSON Schema has no such keyword: parameters stand under `properties`")
+    missing = [name for name in schema.get("required", ()) if name not in schema.get("properties", {})]
+    if missing and schema.get("additionalProperties") is False and not _COMPOSED & schema.keys():
+        raise BadSchema(
+            ("required",), f"`{missing[0]}` is needed, and is none of `properties`: no request could be right"
+        )
+
+
+_TYPES = "array, boolean, integer, null, number, object, string"
+_OF_NAMES = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+_OF_ONE = frozenset({"items", "contains", "additionalProperties", "propertyNames", "if", "then", "else", "not"})
+_OF_SEVERAL = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+_KEYWORDS = (
+    frozenset(Draft202012Validator.VALIDATORS)
+    | _OF_NAMES
+    | _OF_ONE
+    | _OF_SEVERAL
+    | frozenset(
+        {"$schema", "$id", "$anchor", "$dynamicAnchor", "$vocabulary", "$comment", "minContains", "maxContains"}
+        | {"title", "description", "default", "deprecated", "readOnly", "writeOnly", "examples", "example", "secret"}
+        | {"contentEncoding", "contentMediaType", "contentSchema"}
+    )
+)
+
+
+def _schemas(schema: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
+    """The schema and every one in it, each with its place."""
+    if not isinstance(schema, Mapping):
+        return
+    yield path, schema
+    for key, inner in schema.items():
+        if key in _OF_ONE:
+            yield from _schemas(inner, (*path, key))
+        elif key in _OF_NAMES and isinstance(inner, Mapping):
+            for name, each in inner.items():
+                yield from _schemas(each, (*path, key, name))
+        elif key in _OF_SEVERAL and isinstance(inner, list):
+            for number, each in enumerate(inner):
+                yield from _schemas(each, (*path, key, number))
 
 
 def _bad_pattern(text: str) -> str | None:

@@ -5,6 +5,7 @@ What a template may look at: `connection` everywhere; in operations `parameters`
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -183,6 +184,9 @@ _AUTH: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
 }
 """What each type of `auth` needs, and what it may have."""
 
+_HEADERS: Mapping[str, str] = dict.fromkeys(("bearer", "basic", "oauth2ClientCredentials"), "Authorization")
+"""The header that each type of `auth` sets, where that has but one name."""
+
 _VERIFY: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "none": ((), ()),
     "basic": ((), ("secret", "username")),
@@ -191,6 +195,13 @@ _VERIFY: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "hmacSha256Timestamped": (("header",), ("timestamp_header", "prefix", "encoding", "secret")),
 }
 """The same of `verify`."""
+
+_ROOTS = ("connection", "parameters", "job", "submit", "status")
+_SLIP = re.compile(rf"(?:\{{\{{ ?|(?<![$\w])\$|(?<![\w${{])\{{)((?:{'|'.join(_ROOTS)})\.)\w")
+"""How other languages than this have a value put in."""
+
+_PARAMETER = re.compile(r"parameters\.(\w+)(?:\.\w+)*")
+"""An expression that is a parameter, or something in it."""
 
 Known: TypeAlias = Mapping[str, Sequence[str] | None]
 """The roots that a template may look at, each with the names in it; None for any."""
@@ -203,12 +214,15 @@ class _Reader:
         self._reserved = reserved
         self.mistakes: list[Mistake] = []
         self._settings: dict[str, bool] = {}
+        self._optional: frozenset[str] = frozenset()
+        self._taken = ""
 
     def vendor(self, name: str, declared: Declaration) -> VendorPlan:
         """The whole of it."""
         title = declared.title or name
         login = self._login(("auth",), declared.auth)
-        headers = self._texts(("headers",), declared.headers, _OWN)
+        self._taken = _HEADERS.get(login.type, login.name if login.place == "header" else "").lower()
+        headers = self._headers(("headers",), declared.headers, _OWN)
         error = self._expression(("error",), declared.error)
         greeting = declared.greeting
         asked = self._request(("greeting", "request"), greeting.request, _OWN, headers) if greeting else None
@@ -230,7 +244,7 @@ class _Reader:
     ) -> Plan:
         self._check_together(at, part)
         parameters = self._parameters((*at, "parameters"), part)
-        names = _names_in(parameters.declared)
+        names, self._optional = _names_in(parameters.declared), _optional_in(parameters.declared)
         first: Known = {**_OWN, "parameters": names, "job": _CALLED}
         later: Known = {**_OWN, "parameters": names, "job": _KNOWN, "submit": None}
         submit, find, status = part.submit, part.find, part.status
@@ -247,7 +261,7 @@ class _Reader:
         search = None
         if find is not None:
             request = self._request((*at, "find", "request"), find.request, first, headers)
-            found = self._expression((*at, "find", "jobId"), find.job_id)
+            found = self._reading((*at, "find", "jobId"), find.job_id)
             search = Search(request=request, job_id=found, decisive=find.decisive)
         stop = self._request((*at, "cancel", "request"), cancel.request, later, headers) if cancel else None
         afterwards = [each for each in (look and look.request, fetch and fetch.request, stop) if each]
@@ -259,9 +273,9 @@ class _Reader:
             words_of_failure=error,
             submit=sent,
             accept=frozenset(submit.accept) if submit.accept else None,
-            job_id=self._expression((*at, "submit", "jobId"), submit.job_id),
+            job_id=self._reading((*at, "submit", "jobId"), submit.job_id),
             value=self._expression((*at, "submit", "value"), submit.value),
-            state=self._expression((*at, "submit", "state"), submit.state),
+            state=self._reading((*at, "submit", "state"), submit.state),
             words=self._words((*at, "submit", "map"), submit.map) if submit.map else {},
             find=search,
             status=look,
@@ -294,8 +308,8 @@ class _Reader:
         assert status is not None
         return Look(
             request=self._request((*at, "request"), status.request, known, headers),
-            state=self._expression((*at, "state"), status.state),
-            words=self._words((*at, "map"), status.map),
+            state=self._reading((*at, "state"), status.state),
+            words=self._ended((*at, "map"), status.map, cancels=part.cancel is not None),
             error=self._expression((*at, "error"), status.error),
             value=self._expression((*at, "value"), status.value),
             progress=self._expression((*at, "progress"), status.progress),
@@ -305,8 +319,8 @@ class _Reader:
         error = self._expression((*at, "error"), part.error)
         return Report(
             check=self._check((*at, "verify"), part.verify),
-            job_id=self._expression((*at, "jobId"), part.job_id),
-            state=self._expression((*at, "state"), part.state),
+            job_id=self._reading((*at, "jobId"), part.job_id),
+            state=self._reading((*at, "state"), part.state),
             error=error or (look.error if look else None),
             value=self._expression((*at, "value"), part.value),
             confirm=part.confirm_by_status,
@@ -356,6 +370,16 @@ class _Reader:
             self._tell((*at, *error.path), str(error))
             return parameters_of("Parameters", {"additionalProperties": True})
 
+    def _ended(self, at: Place, part: StatesPart, *, cancels: bool) -> Mapping[str, str]:
+        """The words of a job that is followed: without its last one it would be followed to its deadline."""
+        for name, never in (("failed", "can fail"), ("canceled", "can be canceled")):
+            if name not in part.model_fields_set and (cancels or name == "failed"):
+                self._tell(
+                    at,
+                    f"has nothing for `{name}`: give the vendor's words, or `{name}: []` if none of its jobs {never}",
+                )
+        return self._words(at, part)
+
     def _words(self, at: Place, part: StatesPart) -> Mapping[str, str]:
         words: dict[str, str] = {}
         for word, state in part.words():
@@ -380,6 +404,11 @@ class _Reader:
         path = self._text((*at, "path"), part.path, known) or Template("", ())
         if path.parts and (why := bad_path(path)):
             self._tell((*at, "path"), why)
+        for expression in path.expressions:
+            name = _PARAMETER.fullmatch(expression.text)
+            if name is not None and name[1] in self._optional:
+                told = f"`parameters.{name[1]}` may be left out, and a path needs it: name it under `required`"
+                self._tell((*at, "path"), told)
         if part.json_ is not None and part.form is not None:
             self._tell((*at, "form"), "a request has either `json` or `form`")
         return RequestPlan(
@@ -387,7 +416,7 @@ class _Reader:
             method=part.method,
             path=path,
             query=self._texts((*at, "query"), part.query, known),
-            headers={**headers, **self._texts((*at, "headers"), part.headers, known)},
+            headers={**headers, **self._headers((*at, "headers"), part.headers, known)},
             json=self._json((*at, "json"), part.json_, known),
             form=None if part.form is None else self._texts((*at, "form"), part.form, known),
             key_header=key_header,
@@ -397,6 +426,12 @@ class _Reader:
     def _texts(self, at: Place, texts: Mapping[str, str], known: Known) -> dict[str, Template]:
         read = {name: self._text((*at, name), text, known) for name, text in texts.items()}
         return {name: template for name, template in read.items() if template is not None}
+
+    def _headers(self, at: Place, texts: Mapping[str, str], known: Known) -> dict[str, Template]:
+        for name in texts:
+            if name.lower() == self._taken:
+                self._tell((*at, name), "`auth` gives this header its value: leave one of the two out")
+        return self._texts(at, texts, known)
 
     def _text(self, at: Place, text: str | None, known: Known) -> Template | None:
         if text is None:
@@ -409,6 +444,10 @@ class _Reader:
         for expression in template.expressions:
             for path, sure in expression.reads.items():
                 self._check_read(at, path, known, sure=sure)
+        for part in template.parts:
+            if isinstance(part, str) and (slip := _SLIP.search(part)):
+                told = f"`{slip[0]}` would be sent as it is written: a value is put in by `${{{slip[1]}…}}`"
+                self._tell(at, told)
         return template
 
     def _json(self, at: Place, value: JsonValue, known: Known) -> Json:
@@ -441,6 +480,15 @@ class _Reader:
             self._tell(at, str(error))
             return None
 
+    def _reading(self, at: Place, text: str | None) -> Expression | None:
+        """An expression of something that differs from job to job."""
+        expression = self._expression(at, text)
+        if expression is not None and not expression.reads:
+            self._tell(
+                at, f"{expression.text} looks at nothing: it is the same in every answer; a name goes without quotes"
+            )
+        return expression
+
     def _check_read(self, at: Place, path: tuple[str, ...], known: Known, *, sure: bool) -> None:
         """Whether there is what a template looks at; a connection's settings are noted."""
         if not path or path == ("connection",):
@@ -448,11 +496,11 @@ class _Reader:
             return
         root, name = path[0], path[1] if len(path) > 1 else None
         if root not in known:
-            self._tell(at, _no_such(root, "there is no", known, "here"))
+            self._tell(at, _no_root(root, known))
             return
         names = known[root]
         if names is not None and name is not None and name not in names:
-            self._tell(at, _no_such(f"{root}.{name}", "there is no", [f"{root}.{each}" for each in names], "here"))
+            self._tell(at, _no_name(root, name, names))
         if root == "connection" and name is not None and name not in ("name", "baseUrl"):
             if name in self._reserved:
                 self._tell(at, f"connection.{name} is relay's own setting of a connection: call this one otherwise")
@@ -469,8 +517,30 @@ def _names_in(schema: Mapping[str, Any]) -> Sequence[str] | None:
     )
 
 
-def _no_such(name: str, what: str, known: Iterable[str], where: str) -> str:
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
-    return f"{what} `{name}` {where}; {hint}"
+def _optional_in(schema: Mapping[str, Any]) -> frozenset[str]:
+    """The parameters that may be left out; none where the schema says so in more places than its `required`."""
+    plain = not {"allOf", "anyOf", "oneOf", "$ref", "if", "dependentRequired", "dependentSchemas"} & schema.keys()
+    return frozenset(schema.get("properties", ())) - frozenset(schema.get("required", ())) if plain else frozenset()
+
+
+def _no_root(root: str, known: Known) -> str:
+    """Many leave out what it is a name in: that is then told."""
+    inside = [each for each, names in known.items() if names is not None and root in names]
+    if not inside and list(known) == ["connection"] and root not in _ROOTS:
+        inside = ["connection"]
+    return f"there is no `{root}` here; " + (
+        f"did you mean {inside[0]}.{root}?" if inside else _nearest(root, list(known))
+    )
+
+
+def _no_name(root: str, name: str, names: Sequence[str]) -> str:
+    if not names:
+        return (
+            f"there is no `{root}.{name}` here: the operation takes no {root}, unless they are declared beside `submit`"
+        )
+    return f"there is no `{root}.{name}` here; {_nearest(f'{root}.{name}', [f'{root}.{each}' for each in names])}"
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known))}"

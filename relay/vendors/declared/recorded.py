@@ -146,7 +146,7 @@ RECORDED = (
             attempt=1,
             error=JobError(
                 code=ErrorCode.VENDOR_UNAVAILABLE,
-                message="Acme Reports took the job, but its answer names no job id at `run.id`",
+                message="Acme Reports took the job, but its answer names no job id at `run.id`: it has `run`",
                 retryable=True,
                 details={"httpStatus": 202},
             ),

@@ -37,6 +37,8 @@ LONGEST_WORD = 200
 MEMO = 64 * 1024
 """Characters of JSON up to which the submit's answer is kept."""
 PROGRESS = 4 * 1024
+NAMES = 12
+"""Names of an answer's fields that are told where one is not found."""
 NO_REASON = "gave no reason"
 TOLERANCE = 300.0
 """Seconds that a callback's timestamp may be off."""
@@ -86,8 +88,36 @@ def words(plan: Plan, response: Response, secrets: Iterable[str]) -> str:
     try:
         said = _said(response.json(), plan.words_of_failure or FAILURE, secrets)
     except Unreadable:
-        said = one_line(response.body[:READ].decode(errors="replace"), secrets)
+        said = one_line(_without_tags(response.body[:READ].decode(errors="replace")), secrets)
     return f"{plan.title} answered {response.status}" + (f": {said}" if said else "")
+
+
+_PAGE = re.compile(r"\s*<(?:!doctype|html|head|body|h1|\?xml)\b", re.IGNORECASE)
+_TITLE = re.compile(r"<title[^<>]*+>([^<]+)", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*+>")
+
+
+def _without_tags(text: str) -> str:
+    """A page's title, else its words; any other text as it is."""
+    if not _PAGE.match(text):
+        return text
+    title = _TITLE.search(text)
+    return f"a web page, {' '.join(title[1].split())!r}" if title else _TAG.sub(" ", text)
+
+
+def _unread(response: Response, error: Unreadable) -> str:
+    """Why nothing is to be read in an answer that ought to say something."""
+    page = _PAGE.match(response.body[:READ].decode(errors="replace"))
+    return f"{error}{'; it is a web page: do baseUrl and the path lead to the API?' if page else ''}"
+
+
+def _has(answer: JsonValue) -> str:
+    """What an answer is made of, for who wrote the expression that finds nothing in it: names alone, no values."""
+    if isinstance(answer, dict):
+        names = [f"`{shorten(name, 40)}`" for name in list(answer)[:NAMES]]
+        more = f" and {len(answer) - NAMES} more" if len(answer) > NAMES else ""
+        return f"it has {', '.join(names) or 'nothing in it'}{more}"
+    return f"it is a list of {len(answer)}" if isinstance(answer, list) else "it is no object"
 
 
 def _said(answer: JsonValue, expression: Expression | None, secrets: Iterable[str]) -> str:
@@ -154,11 +184,12 @@ def read_taken(plan: Plan, response: Response, attempt: int) -> Fact:
     try:
         answer = response.json()
     except Unreadable as error:
-        return unclear(response, attempt, f"{plan.title} took the job, but {error}")
+        return unclear(response, attempt, f"{plan.title} took the job, but {_unread(response, error)}")
     named = id_of(Scope(answer).found(plan.job_id))
     if named is None:
         where = plan.job_id.text if plan.job_id else ""
-        return unclear(response, attempt, f"{plan.title} took the job, but its answer names no job id at `{where}`")
+        message = f"{plan.title} took the job, but its answer names no job id at `{where}`: {_has(answer)}"
+        return unclear(response, attempt, message)
     return Submitted(attempt=attempt, ref=Ref(id=named, ids=(named,)), memo=memo_of(plan, answer))
 
 
@@ -176,7 +207,8 @@ def read_found(search: Search, plan: Plan, response: Response, secrets: Sequence
     try:
         found = Scope(response.json()).found(search.job_id)
     except Unreadable as error:
-        return PollFailed(error=unavailable(f"{plan.title}'s look-up tells nothing: {error}", **origin(response)))
+        message = f"{plan.title}'s look-up tells nothing: {_unread(response, error)}"
+        return PollFailed(error=unavailable(message, **origin(response)))
     ids = list(dict.fromkeys(filter(None, map(id_of, found if isinstance(found, list) else [found]))))
     if len(ids) == 1:
         return Found(ref=Ref(id=ids[0], ids=(ids[0],)))
@@ -202,12 +234,14 @@ def read_status(plan: Plan, response: Response, secrets: Sequence[str]) -> Fact:
     try:
         answer = response.json()
     except Unreadable as error:
-        return PollFailed(error=unavailable(f"{plan.title}'s answer tells nothing: {error}", **origin(response)))
+        message = f"{plan.title}'s answer tells nothing: {_unread(response, error)}"
+        return PollFailed(error=unavailable(message, **origin(response)))
     scope = Scope(answer)
     word = word_of(scope.found(look.state))
     if word is None:
         where = look.state.text if look.state else ""
-        return PollFailed(error=unavailable(f"{plan.title}'s answer has no state at `{where}`", **origin(response)))
+        message = f"{plan.title}'s answer has no state at `{where}`: {_has(answer)}"
+        return PollFailed(error=unavailable(message, **origin(response)))
     progress = hide_in(scope.found(look.progress), secrets)
     if len(text_of(progress) or "") > PROGRESS:
         progress = None
@@ -242,7 +276,7 @@ def fact_of(
         case "queued" | "running":
             return StillRunning(status=status, progress=progress, ref=ref)
         case _:
-            note = f"{plan.title} said {shorten(word, 60)!r}, which the declaration does not know; relay keeps asking"
+            note = f"{plan.title} said {shorten(word, 60)!r}, which is not in `status.map`; relay keeps asking"
             return StillRunning(status=status, note=note, ref=ref)
 
 

@@ -67,8 +67,10 @@ def bad_path(template: Template) -> str | None:
         return "a path begins with a slash: it is put behind the connection's baseUrl"
     if "?" in plain or "#" in plain:
         return "a path holds neither ? nor #: write what follows under `query`"
+    if "{" in plain or "}" in plain:
+        return "a path holds no braces: a value is put in by ${…}, such as ${parameters.report}"
     if any(not "!" <= char <= "~" or char in '\\"<>' for char in plain):
-        return "a path is written percent-encoded"
+        return "a path is written percent-encoded: a space is %20"
     if not _UP.isdisjoint(map(unquote, plain.split("/"))):
         return "a path does not hold the segments . and .."
     return None

@@ -7,6 +7,7 @@ in steps, in the size and depth of what it makes.
 
 import json
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -72,7 +73,8 @@ def _parsed(text: str) -> Node:
             # A parser of our own each time: the library's cache would be shared with nobody.
             return Parser().parse(text).parsed
     except ParseError as error:
-        raise BadExpression(f"{text!r} is no JMESPath expression: it cannot be read {_place(text, error)}") from None
+        why = f"{text!r} is no JMESPath expression: it cannot be read {_place(text, error)}{_advice(text)}"
+        raise BadExpression(why) from None
     except RecursionError:
         raise BadExpression(f"{text!r} is nested too deeply") from None
     except (ValueError, Warning):
@@ -82,6 +84,20 @@ def _parsed(text: str) -> Node:
 def _place(text: str, error: ParseError) -> str:
     position: int = error.lex_position
     return "at its end" if position >= len(text) else f"from {text[position : position + 20]!r} on"
+
+
+def _advice(text: str) -> str:
+    """What those mean who write so."""
+    if text.startswith("${"):
+        return "; an expression stands by itself, without ${ and }"
+    if text.startswith("$"):
+        return "; it begins at the answer, without $"
+    if _ODD_NAME.search(text):
+        return '; a name that is not of letters, digits and _ alone stands in double quotes, as in "job-id"'
+    return ""
+
+
+_ODD_NAME = re.compile(r"[\w\]][-/:@]\w|(?:^|\.)[0-9]")
 
 
 def _children(node: Node) -> list[Node]:

@@ -4,10 +4,11 @@ expressions, templates and what belongs together are checked when the vendor is 
 JMESPath: https://jmespath.org/specification.html    JSON Schema: https://json-schema.org/draft/2020-12
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 
 from relay.core.flow import JsonValue
@@ -15,10 +16,36 @@ from relay.core.vendor import OperationName, Options, Secret
 
 Expr: TypeAlias = Annotated[str, Field(min_length=1, max_length=1000, json_schema_extra={"format": "jmespath"})]
 """A JMESPath expression, asked about an answer's JSON."""
-Text: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "template"})]
+
+
+def _plain(value: Any) -> Any:
+    """YAML makes other values of some words, from which the word cannot be known again."""
+    if isinstance(value, bool | float):
+        read = "true or false" if isinstance(value, bool) else "a number with a fraction"
+        raise ValueError(f"YAML reads this word as {read}: put it in quotes")  # noqa: TRY004 - as pydantic wants it
+    return str(value) if isinstance(value, int) else value
+
+
+Text: TypeAlias = Annotated[
+    str, BeforeValidator(_plain, json_schema_input_type=str | int), Field(json_schema_extra={"format": "template"})
+]
 """A text with JMESPath between `${` and `}`; `$${` is the text `${`."""
 Status: TypeAlias = Annotated[int, Field(ge=200, le=599)]
-HeaderName: TypeAlias = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
+
+
+def _header_name(name: str) -> str:
+    if not _TOKEN.fullmatch(name):
+        raise ValueError("no header can be called so: letters, digits and - make its name")
+    if name.lower() in _OWN_HEADERS:
+        raise ValueError("this header goes with every request by itself, and is not to be set")
+    return name
+
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OWN_HEADERS = frozenset({"content-length", "transfer-encoding", "connection"})
+HeaderName: TypeAlias = Annotated[
+    str, AfterValidator(_header_name), Field(json_schema_extra={"pattern": f"^{_TOKEN.pattern}$"})
+]
 
 
 class Part(BaseModel):
@@ -52,13 +79,7 @@ class RequestPart(Part):
     """The body as an urlencoded form, instead of `json`; as `query`."""
 
 
-def _word(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("YAML reads this word as true or false: put it in quotes")  # noqa: TRY004 - as pydantic wants it
-    return str(value) if isinstance(value, int) else value
-
-
-Word: TypeAlias = Annotated[str, BeforeValidator(_word, json_schema_input_type=str | int)]
+Word: TypeAlias = Annotated[str, BeforeValidator(_plain, json_schema_input_type=str | int)]
 
 
 class StatesPart(Part):

@@ -178,12 +178,63 @@ def test_a_refusal_is_in_the_vendors_words(declared: Any, body: Any, expected: s
 
 
 def test_an_answer_that_is_no_json_is_quoted_in_short() -> None:
-    """A gateway's page on one line."""
-    fact = submit(vendor(), Response(status=400, body=b"<h1>Bad\nGateway</h1>" + b"x" * 9000))
+    """On one line."""
+    fact = submit(vendor(), Response(status=400, body=b"Bad\nGateway" + b"x" * 9000))
 
     assert isinstance(fact, facts.Refused)
-    assert fact.error.message.startswith("v answered 400: <h1>Bad Gateway</h1>x")
+    assert fact.error.message.startswith("v answered 400: Bad Gatewayx")
     assert len(fact.error.message) < 600
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("<!DOCTYPE html><html><title lang=en>502 Bad\nGateway</title><p>x", "a web page, '502 Bad Gateway'"),
+        ("<html><h1>Bad Gateway</h1><hr>nginx</html>", "Bad Gateway nginx"),
+        ("<h1>Bad Gateway</h1>", "Bad Gateway"),
+        ("<3 is no page", "<3 is no page"),
+    ],
+)
+def test_a_page_is_told_by_its_title(page: str, said: str) -> None:
+    """A gateway's error, not its markup."""
+    fact = submit(vendor(), Response(status=502, body=page.encode()))
+
+    assert isinstance(fact, facts.Unanswered)
+    assert f"v answered 502: {said}" == fact.error.message
+
+
+def test_a_page_where_an_answer_was_to_be_is_called_so() -> None:
+    """To whoever has to find that baseUrl lacks a part."""
+    page = Response(status=200, headers={"content-type": "text/html"}, body=b"<html>welcome</html>")
+    found = [submit(vendor(), page), poll(vendor(), page), find(vendor(run=tracked(find=LOOKING)), page)]
+
+    advice = "the answer is not JSON (text/html, 20 bytes); it is a web page: do baseUrl and the path lead to the API?"
+    assert [
+        f"v took the job, but {advice}",
+        f"v's answer tells nothing: {advice}",
+        f"v's look-up tells nothing: {advice}",
+    ] == [fact.error.message for fact in found if isinstance(fact, facts.Unanswered | facts.PollFailed)]
+
+
+@pytest.mark.parametrize(
+    ("body", "has"),
+    [
+        ({"run": {"id": 7}, "state": "NEW"}, "it has `run`, `state`"),
+        ({}, "it has nothing in it"),
+        (
+            {f"f{number}": 0 for number in range(14)},
+            "it has " + ", ".join(f"`f{n}`" for n in range(12)) + " and 2 more",
+        ),
+        ([{"id": 7}], "it is a list of 1"),
+        ("7", "it is no object"),
+    ],
+)
+def test_an_answer_without_an_id_says_what_it_has(body: Any, has: str) -> None:
+    """The names in it, by which the expression can be mended."""
+    fact = submit(vendor(), answer(body))
+
+    assert isinstance(fact, facts.Unanswered)
+    assert f"v took the job, but its answer names no job id at `id`: {has}" == fact.error.message
 
 
 @pytest.mark.parametrize("status", [400, 404, 500])
@@ -276,7 +327,8 @@ def test_a_look_up_that_cannot_be_made_decides_nothing() -> None:
 )
 def test_words_are_compared_as_text(state: Any, map_: Any, kind: type[Fact]) -> None:
     """Numbers and truth values too; another case is another word."""
-    assert isinstance(poll(vendor(run=tracked(status={**STATUS, "map": map_})), answer({"state": state})), kind)
+    words = {"failed": [], **map_}
+    assert isinstance(poll(vendor(run=tracked(status={**STATUS, "map": words})), answer({"state": state})), kind)
 
 
 @pytest.mark.parametrize("state", [None, [], {}, ["DONE"]])
@@ -285,7 +337,7 @@ def test_an_answer_without_a_state_tells_nothing(state: Any) -> None:
     fact = poll(vendor(), answer({"state": state}))
 
     assert isinstance(fact, facts.PollFailed)
-    assert "v's answer has no state at `state`" == fact.error.message
+    assert "v's answer has no state at `state`: it has `state`" == fact.error.message
 
 
 def test_an_expression_that_does_not_fit_the_answer_finds_nothing() -> None:

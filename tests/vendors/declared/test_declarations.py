@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from relay import app
 from relay.settings import Settings, SettingsError, declarations_of, load
 from relay.vendors import VENDORS
-from relay.vendors.declared import Mistakes, vendor_of
+from relay.vendors.declared import Declaration, Mistakes, slips_in, vendor_of
 from relay.vendors.declared.recorded import FILE
 from tests.vendors.declared.declaring import ANY, STATUS, SUBMIT, asked, tracked, vendor
 
@@ -105,6 +105,54 @@ def test_every_wrong_expression_is_told_with_its_line(tmp_path: Path) -> None:
         assert [line for line in actual if line.startswith(f"acme.yaml {place}") and what in line], (place, actual)
 
 
+BOTH = """\
+auth: {type: bearer, tokn: x}
+headers: {X-Region: "${region}"}
+operations:
+  run:
+    submit: {request: {path: "a"}, jobid: id}
+    status: {request: {path: /b, method: LOOK}, state: a..b, map: {succeded: [DONE], failed: [ERROR]}}
+  watch:
+    submit: {request: {path: "c"}, jobId: id}
+    status: {request: {path: /d}, map: {succeeded: [DONE], failed: [ERROR]}}
+  status:
+    submit: {request: {path: "e"}}
+    staus: {}
+  history:
+    submit: {request: {path: "f"}, accept: 200, value: "$.items"}
+"""
+
+
+def test_wrong_fields_and_wrong_expressions_are_told_in_one_round(tmp_path: Path) -> None:
+    """Whoever mends the first need not wait for the second; what may only follow from the first is not told."""
+    paths = [line.partition("vendors.acme.")[2].partition(": ")[0] for line in lines(tmp_path, BOTH)]
+
+    run = "operations.run."
+    expected = ["auth.tokn", f"{run}submit.jobid", f"{run}status.request.method", f"{run}status.map.succeded"]
+    expected += ["operations.watch.status.state", "operations.history.submit.accept", "operations.status.staus"]
+    expected += ["headers.X-Region", f"{run}submit.request.path", f"{run}status.state"]
+    expected += ["operations.history.submit.request.path", "operations.history.submit.value"]
+    assert sorted(expected) == sorted(paths)
+
+
+@pytest.mark.parametrize("given", [None, [], "x", {"operations": 7}, {"operations": {"run": 7}}, {"title": {}}, {}])
+def test_what_has_no_shape_at_all_has_no_other_mistakes(given: Any) -> None:
+    """There is nothing to read in it."""
+    assert [] == list(slips_in("v", given))
+
+
+def test_what_is_right_has_no_mistakes() -> None:
+    """As in settings where something else is wrong."""
+    assert [] == list(slips_in("v", {"operations": {"run": tracked()}}))
+
+
+def test_what_follows_from_a_wrong_type_is_not_told() -> None:
+    """The other fields are of the type that was meant."""
+    given = {"auth": {"type": "Bearer", "token": "x"}, "operations": {"run": asked({"path": "a"})}}
+
+    assert [("operations", "run", "submit", "request", "path")] == [each.place for each in slips_in("v", given)]
+
+
 def test_settings_with_a_wrong_declaration_are_refused_with_its_place(tmp_path: Path) -> None:
     """In place, and in the file that they name, which is found beside them."""
     (tmp_path / "vendors").mkdir()
@@ -178,6 +226,8 @@ def test_a_file_of_settings_is_checked_for_all_its_vendors(tmp_path: Path) -> No
 
 
 # --- what goes together ---
+
+OTHERS = ("{{parameters.report}}", "a $parameters.report", "{ job.id }{job.id}", "costs $5 {a} {{b}} x$parameters.y")
 
 BAD: Mapping[str, tuple[Mapping[str, Any], Mapping[str, str]]] = {
     "a tracked operation without jobId": (
@@ -264,6 +314,67 @@ BAD: Mapping[str, tuple[Mapping[str, Any], Mapping[str, str]]] = {
         {"run": asked({"path": "/a b"})},
         {"operations.run.submit.request.path": "is written percent-encoded"},
     ),
+    "a path in another language": (
+        {"run": asked({"path": "/a/{report}"})},
+        {"operations.run.submit.request.path": "a value is put in by ${…}"},
+    ),
+    "templates of other languages": (
+        {"run": asked({"path": "/", "query": dict(zip("abcd", OTHERS, strict=True))})},
+        {
+            f"operations.run.submit.request.query.{name}": "would be sent as it is written: a value is put in by `${"
+            for name in "abc"
+        },
+    ),
+    "names without what they are in": (
+        {
+            "auth": {"type": "bearer", "token": "${token}"},
+            "run": {
+                "parameters": {"properties": {"report": {}}},
+                "submit": {"request": {"path": "/", "query": {"a": "${report}", "b": "${key}", "c": "${odd}"}}},
+            },
+        },
+        {
+            "auth.token": "there is no `token` here; did you mean connection.token?",
+            "operations.run.submit.request.query.a": "did you mean parameters.report?",
+            "operations.run.submit.request.query.b": "did you mean job.key?",
+            "operations.run.submit.request.query.c": "there are: connection, job, parameters",
+        },
+    ),
+    "a parameter where there are none": (
+        {"run": {"submit": {"request": {"path": "/${parameters.report}"}}}},
+        {"operations.run.submit.request.path": "the operation takes no parameters, unless they are declared"},
+    ),
+    "a parameter in a path that may be left out": (
+        {
+            "run": {
+                "parameters": {"required": ["a"], "properties": {"a": {}, "b": {}, "c": {}}},
+                "submit": {"request": {"path": "/${parameters.a}/${parameters.b.c}/${parameters.c || 'x'}"}},
+            }
+        },
+        {"operations.run.submit.request.path": "`parameters.b` may be left out, and a path needs it"},
+    ),
+    "a state and an id that are the same in every answer": (
+        {"run": tracked(submit={**SUBMIT, "jobId": "'id'"}, status={**STATUS, "state": "`1`"})},
+        {
+            "operations.run.submit.jobId": "'id' looks at nothing: it is the same in every answer",
+            "operations.run.status.state": "looks at nothing",
+        },
+    ),
+    "words without an end that is bad": (
+        {"run": tracked(status={**STATUS, "map": {"succeeded": ["DONE"]}}, cancel=RUN)},
+        {"operations.run.status.map": "has nothing for `canceled`: give the vendor's words, or `canceled: []` if none"},
+    ),
+    "two values for a header": (
+        {"auth": {"type": "bearer", "token": "x"}, "headers": {"authorization": "y"}},
+        {"headers.authorization": "`auth` gives this header its value"},
+    ),
+    "a key and its header": (
+        {
+            "auth": {"type": "apiKey", "name": "X-Key", "value": "x"},
+            "run": asked({"path": "/", "headers": {"x-key": "y"}}),
+        },
+        {"operations.run.submit.request.headers.x-key": "`auth` gives this header its value"},
+    ),
     "a path that leads up": (
         {"run": asked({"path": "/a/%2E./b"})},
         {"operations.run.submit.request.path": "does not hold the segments . and .."},
@@ -348,6 +459,27 @@ def test_a_connection_with_a_wrong_setting_says_which_is_meant(tmp_path: Path) -
 
     assert "connections.one.token: Field required" in str(refused.value)
     assert "connections.one.tokn: unknown field; did you mean token?" in str(refused.value)
+
+
+def test_numbers_are_texts_where_texts_are_sent() -> None:
+    """As far as the text is to be known again: 1.10 is not 1.1, nor yes true."""
+    declared = Declaration.model_validate({"operations": {"run": asked({"path": "/", "query": {"limit": 100}})}})
+    with pytest.raises(ValidationError, match="as a number with a fraction: put it in quotes"):
+        Declaration.model_validate({"operations": {"run": asked({"path": "/", "query": {"version": 1.10}})}})
+
+    assert {"limit": "100"} == declared.operations["run"].submit.request.query
+
+
+@pytest.mark.parametrize("name", ["X Y", "Content-Length", "transfer-encoding", ""])
+def test_a_header_that_cannot_be_sent_is_refused(name: str) -> None:
+    """By its name alone."""
+    with pytest.raises(ValidationError, match="header"):
+        Declaration.model_validate({"headers": {name: "x"}, "operations": {"run": asked({"path": "/"})}})
+
+
+def test_a_vendor_whose_jobs_cannot_fail_says_so() -> None:
+    """An empty list is an answer, a missing one is not."""
+    assert "run" in vendor(run=tracked(status={**STATUS, "map": {"succeeded": ["DONE"], "failed": []}})).operations
 
 
 def test_words_may_be_numbers() -> None:

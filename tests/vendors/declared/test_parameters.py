@@ -137,12 +137,23 @@ def test_the_schema_is_shown_as_declared() -> None:
         ({"type": "array"}, ("type",), "parameters are an object"),
         ({"patternProperties": {"(": {}}}, ("patternProperties",), "is no regular expression"),
         (NESTED, (), "is nested too deeply"),
-        ({"properties": {"a": {"type": "strnig"}}}, ("properties", "a", "type"), "is no JSON Schema: 'strnig'"),
+        (
+            {"properties": {"a": {"type": "strnig"}}},
+            ("properties", "a", "type"),
+            "there is no such type; there are: array,",
+        ),
         ({"properties": {"a": {"pattern": "("}}}, ("properties", "a", "pattern"), "is no regular expression"),
         ({"required": "a"}, ("required",), "is no JSON Schema"),
         ({"properties": {"a": {"$ref": "https://x/y"}}}, ("properties", "a", "$ref"), "leads elsewhere"),
         ({"properties": {"a": {"$ref": "file:///etc/x"}}}, ("properties", "a", "$ref"), "leads elsewhere"),
         ({"$id": "https://x/"}, ("$id",), "leads elsewhere"),
+        ({"report": {"type": "string"}}, ("report",), "parameters stand under `properties`"),
+        ({"report": "string"}, ("report",), "parameters stand under `properties`"),
+        ({"propertis": {}}, ("propertis",), "did you mean properties?"),
+        ({"properties": {"a": {"minLenght": 1}}}, ("properties", "a", "minLenght"), "did you mean minLength?"),
+        ({"properties": {"a": {"items": {"tpye": "x"}}}}, ("properties", "a", "items", "tpye"), "did you mean type?"),
+        ({"anyOf": [True, {"requird": ["a"]}]}, ("anyOf", 1, "requird"), "did you mean required?"),
+        ({"required": ["a"], "properties": {"b": {}}}, ("required",), "`a` is needed, and is none of `properties`"),
         ({"properties": {"a": {"$ref": "#/$defs/q"}}}, ("properties", "a", "$ref"), "there is no '#/$defs/q'"),
     ],
 )
@@ -180,3 +191,17 @@ def test_marked_secrets_are_found_wherever_they_stand() -> None:
     }
 
     assert ["1", "2", "3", "4", "5"] == sorted(secrets_in(given, schema))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"minLenght": {}}},
+        {"properties": {"a": {"x-note": "y", "enumNames": ["b"], "default": {"tpye": 1}}}, "x-order": {"a": 1}},
+        {"required": ["a"], "properties": {"b": {}}, "additionalProperties": True},
+        {"required": ["a"], "anyOf": [{"properties": {"a": {}}}]},
+    ],
+)
+def test_what_a_schema_may_hold_besides_is_left_alone(schema: Any) -> None:
+    """Parameters of any name, notes of others, data, and what is composed."""
+    assert parameters_of("P", schema).model_json_schema().items() >= schema.items()
