@@ -28,6 +28,8 @@ log = structlog.get_logger()
 MISSING_CONNECTION_DELAY = 30.0
 CANCEL_AGAIN_DELAY = 5.0
 TARGET_BUSY_DELAY = 0.5
+TARGET_AWAITED = 2.0
+"""Seconds after which a cancel looks once more for a target that relay does not know: its request may be on its way."""
 """Seconds until a cancel looks again at a job whose submit is under way."""
 
 
@@ -170,7 +172,7 @@ class Work:
         """No submit is recorded before: a cancel does no harm when it is sent again."""
         assert job.spec.target is not None
         target = await find_target(self._store, job.spec.target)
-        fact = await self._canceled(job, target) if target else facts.Refused(error=_unknown_target(job))
+        fact = await self._canceled(job, target) if target else _without_target(job)
         await self._recorder.learn(job, fact, "response", heard=False)
 
     async def _canceled(self, job: Job, target: Job) -> Fact:
@@ -282,8 +284,13 @@ def _forbidden(target: Job) -> JobError:
     return JobError(code=ErrorCode.FORBIDDEN_OPERATION, message=message)
 
 
-def _unknown_target(job: Job) -> JobError:
+def _without_target(job: Job) -> Fact:
+    """Messages may overtake each other, as after a restart: who asked for both in order is not told that there is no
+    such job. An id that relay has given is known."""
     target = job.spec.target
     assert target is not None
+    if target.request_id is not None and job.waiting_for is None:
+        reason = f"the request {target.request_id}, of which relay does not know (yet)"
+        return facts.Postponed(reason=reason, delay=TARGET_AWAITED)
     name = f"jobId {target.job_id}" if target.job_id else f"requestId {target.request_id}"
-    return JobError(code=ErrorCode.UNKNOWN_JOB, message=f"relay has no job with the {name}")
+    return facts.Refused(error=JobError(code=ErrorCode.UNKNOWN_JOB, message=f"relay has no job with the {name}"))

@@ -137,10 +137,26 @@ async def test_an_unknown_job_cannot_be_canceled(bench: Bench) -> None:
     for target in ({"jobId": "job_none"}, {"requestId": "none"}):
         asked = await bench.job({"operation": "cancel", "target": target})
         await bench.turn()
+        bench.clock.tick(2)
+        await bench.turn()
 
         data = (await bench.event(asked))["data"]
         assert ("unknown_job", None, None) == (data["error"]["code"], data["connection"], data["vendor"])
         assert next(iter(target.values())) in data["error"]["message"]
+
+
+async def test_a_cancel_that_overtakes_its_job_finds_it(bench: Bench) -> None:
+    """It looks once more after a moment, since messages are not taken in the order in which they were sent."""
+    asked = await bench.job({"operation": "cancel", "target": {"requestId": "r"}})
+    await bench.turn()
+    waiting = (await bench.now(asked)).waiting_for
+    job = await bench.job({**LONG, "requestId": "r", "notBefore": "2999-01-01T00:00:00Z"})
+    bench.clock.tick(2)
+    await bench.turn()
+
+    assert waiting is not None
+    assert "the request r" in waiting
+    assert [State.SUCCEEDED, State.CANCELED] == [(await bench.now(each)).state for each in (asked, job)]
 
 
 async def test_a_cancel_may_come_before_its_job(bench: Bench) -> None:
