@@ -42,6 +42,8 @@ async def greet(vendors: Vendors, account: Account, shown_url: Callable[[str], s
         return Greeting(False, f"the vendor refuses the credentials ({answer.status} to {asked})")
     if not answer.ok:
         return Greeting(False, f"{where} answers {asked} with {answer.status}: check baseUrl")
+    if "html" in answer.headers.get("content-type", ""):
+        return Greeting(False, f"{where} answers {asked} with a web page: check baseUrl")
     return Greeting(True, f"{vendor.name} at {where} lets relay in")
 
 

@@ -3,13 +3,17 @@
 from dataclasses import replace
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from relay.core.flow import Flow, NotLetIn
-from relay.core.vendor import Connection, Credentials, Login
+from relay.core.vendor import Account, Connection, Credentials, Login
+from relay.edges.http import VendorDriver, VendorLink
 from relay.simulators.faults import Fault, Harm
 from relay.simulators.trifacta import TrifactaSimulator
 from relay.stages.greet import greet
 from relay.vendors.trifacta import VENDOR
+from relay.vendors.trifacta.recorded import ROOM
 from tests.stages.bench import Bench
 from tests.stages.conftest import Furnish
 
@@ -61,6 +65,24 @@ async def test_a_token_service_that_refuses(furnish: Furnish) -> None:
         came = await greet(bench.vendors, bench.accounts["tri"])
 
     assert (False, "the credentials are refused: the refresh token is spent") == (came.well, came.told)
+
+
+async def test_a_page_is_no_answer() -> None:
+    """What is served to a browser, whatever it asks for, says nothing of who is let in."""
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<html>welcome</html>", content_type="text/html")
+
+    site = web.Application()
+    site.router.add_get("/{path:.*}", page)
+    async with TestServer(site) as server:
+        connection = ROOM.connection(str(server.make_url("")).rstrip("/"))
+        driver = VendorDriver([VendorLink(connection=connection, vendor=VENDOR)])
+        came = await greet(driver, Account(connection=connection, vendor=VENDOR, allowed=frozenset()))
+        await driver.close()
+
+    assert came.well is False
+    assert came.told.endswith("answers GET /v4/jobLibrary with a web page: check baseUrl")
 
 
 async def test_a_connection_that_cannot_greet_says_why(furnish: Furnish) -> None:
