@@ -75,7 +75,7 @@ async def serving(handler: Handler, *, tls: ssl.SSLContext | None = None) -> Asy
     """A server on loopback; a handler that returns leaves the connection open for the next request."""
     peer = Peer(scheme="https" if tls else "http")
     connections = 0
-    talks: set[asyncio.Task[None]] = set()
+    talks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
@@ -94,17 +94,25 @@ async def serving(handler: Handler, *, tls: ssl.SSLContext | None = None) -> Asy
             writer.transport.abort()
 
     def start(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(talk(reader, writer))
-        talks.add(task)
+        if not server.is_serving():
+            writer.transport.abort()
+            return
+        talks[loop.create_task(talk(reader, writer))] = writer
 
+    loop = asyncio.get_running_loop()
     server = await asyncio.start_server(start, "127.0.0.1", 0, ssl=tls)
     peer.port = server.sockets[0].getsockname()[1]
     try:
         yield peer
     finally:
+        # A server that is closed forgets, unclosed, whom it has accepted and not yet met.
+        for listening in server.sockets:
+            loop.remove_reader(listening.fileno())
+        await asyncio.sleep(0)
         server.close()
-        for task in talks:
+        for task, writer in talks.items():
             task.cancel()
+            writer.transport.abort()  # a talk that has not begun never does
         await asyncio.gather(*talks, return_exceptions=True)
         await server.wait_closed()
 
