@@ -738,7 +738,7 @@ async def test_no_query_of_the_conveyor_reads_a_whole_table(postgres: PostgresEn
     store = await postgres.open()
     assert store._db is not None
     scans = {}
-    files = ("postgres.sql", "subscriptions.postgres.sql", "kept.sql", "acts.postgres.sql")
+    files = ("postgres.sql", "subscriptions.postgres.sql", "kept.sql", "acts.postgres.sql", "feeds.postgres.sql")
     for name, text in Queries(*files).texts.items():
         if "." in name or name in SCANNING:
             continue
