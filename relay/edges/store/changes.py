@@ -76,10 +76,15 @@ _DROPS_OF_JOBS = (
 
 
 class Changes:
-    """Every change that the store can make."""
+    """Every change that the store can make.
 
-    def __init__(self, vault: Vault) -> None:
+    `at_once`: the engine's queries write a job or a delivery together with what other tables hold of it, for each query
+    is a way there and back. Elsewhere every table has queries of its own.
+    """
+
+    def __init__(self, vault: Vault, *, at_once: bool) -> None:
         self._vault = vault
+        self._at_once = at_once
         # Claims come last, so that they see what the group has made due.
         self._kinds: Mapping[type, tuple[Callable[[Any], Write], _Kind]] = {
             NewJob: (self._new_job, self._accept),
@@ -87,7 +92,7 @@ class Changes:
             CallbackCame: (self._callback_came, self._keep_callbacks),
             CallbackDone: (_callback_done, self._finish_callbacks),
             CallbackPostponed: (_callback_postponed, self._postpone_callbacks),
-            DeliveryMoved: (_delivery_moved, self._move_deliveries),
+            DeliveryMoved: (self._delivery_moved, self._move_deliveries),
             Redeliver: (_redeliver, self._redeliver),
             RequestRefused: (self._request_refused, self._refuse),
             SubscriptionKept: (lambda change: subscriptions.kept(change, vault), subscriptions.keep),
@@ -126,20 +131,22 @@ class Changes:
     # --- accepting ---
 
     def _new_job(self, new: NewJob) -> Write:
-        return Write(new, (f"request {new.job.spec.request_id}", f"job {new.job.id}"), rows.new_job(new))
+        keys = (f"request {new.job.spec.request_id}", f"job {new.job.id}")
+        beside = rows.beside_new_job(new, self._vault) if self._at_once else {}
+        return Write(new, keys, rows.new_job(new, **beside))
 
     def _accept(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
         made = yield Run("accept_jobs", {"rows": array(write.row for write in writes), "now": now})
         fresh = {job_id: rest for job_id, *rest in made}
         news: Sequence[NewJob] = [write.value for write in writes]
         winners = [(fresh[new.job.id][0], new) for new in news if new.job.id in fresh]
-        if winners:
+        if winners and not self._at_once:
             started = {key: new.start for key, new in winners if new.start is not None and fresh[new.job.id][1]}
             jobs = {key: started[key].job if key in started else new.job for key, new in winners}
             yield Run("keep_specs", {"rows": dumps([self._spec(key, new) for key, new in winners])})
             yield Run("keep_pictures", {"rows": dumps([(key, rows.picture(job)) for key, job in jobs.items()])})
             yield from _write_history((key, start.note) for key, start in started.items())
-            yield from acts.write((new.act for _, new in winners), now)
+        yield from acts.write((new.act for _, new in winners), now)
         replies = [(key, rows.reply(new.reply)) for key, new in winners if new.reply is not None]
         if replies:
             yield Run("note_replies", {"rows": dumps(replies)})
@@ -204,7 +211,8 @@ class Changes:
         if change.heard is not None:
             keys.append(f"callback {job.id} {change.heard.digest}")
         deliveries = self._deliveries(ending.deliveries, ending.event.id, ending.hold) if ending else ()
-        return Write(change, keys, rows.moved_job(change), deliveries)
+        beside = rows.beside_moved_job(change) if self._at_once else {}
+        return Write(change, keys, rows.moved_job(change, **beside), deliveries)
 
     def _deliveries(self, new: Sequence[NewDelivery], event_id: str, hold: float | None) -> Sequence[str]:
         return [rows.new_delivery(delivery, event_id, hold, self._vault) for delivery in new]
@@ -218,8 +226,9 @@ class Changes:
         woken: set[int] = set()
         if winners:
             changes: Sequence[tuple[int, JobMoved]] = [(key, write.value) for key, write in winners]
-            yield from _keep_pictures(changes)
-            yield from _write_history((key, change.note) for key, change in changes)
+            if not self._at_once:
+                yield from _keep_pictures(changes)
+                yield from _write_history((key, change.note) for key, change in changes)
             woken = yield from _settle_callbacks(changes, now)
             held = yield from self._end(winners, now)
         # How a lane fared is true also where the row has moved on meanwhile.
@@ -303,13 +312,19 @@ class Changes:
 
     # --- deliveries ---
 
+    def _delivery_moved(self, change: DeliveryMoved) -> Write:
+        beside = {}
+        if self._at_once:
+            beside["attempt"] = rows.attempt(change.attempt) if change.attempt is not None else None
+        return Write(change, (f"delivery {change.delivery.id}",), rows.moved_delivery(change, **beside))
+
     def _move_deliveries(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
         moved = yield Run("move_deliveries", {"rows": array(write.row for write in writes), "now": now})
         won: dict[str, int] = dict(moved)
         changes = [write.value for write in writes if write.value.delivery.id in won]
-        tried = [rows.attempt(won[it.delivery.id], it.attempt) for it in changes if it.attempt is not None]
-        if tried:
-            yield Run("write_attempts", {"rows": array(tried)})
+        tried = [(won[it.delivery.id], *rows.attempt(it.attempt)) for it in changes if it.attempt is not None]
+        if tried and not self._at_once:
+            yield Run("write_attempts", {"rows": dumps(tried)})
         yield from _mark_lanes([write.value.lane for write in writes], now)
         yield from subscriptions.mark([change.subscription for change in changes], self._vault, now)
         return [Recorded if write.value.delivery.id in won else Stale for write in writes]
@@ -365,10 +380,6 @@ def _callback_postponed(change: CallbackPostponed) -> Write:
     return Write(change, (f"callback {callback.id}",), dumps([callback.id, callback.version, change.delay]))
 
 
-def _delivery_moved(change: DeliveryMoved) -> Write:
-    return Write(change, (f"delivery {change.delivery.id}",), rows.moved_delivery(change))
-
-
 def _redeliver(ask: Redeliver) -> Write:
     return Write(ask, (f"delivery {ask.delivery_id}",))
 
@@ -397,9 +408,9 @@ def _keep_pictures(changes: Sequence[tuple[int, JobMoved]]) -> Script[None]:
 
 
 def _write_history(notes: Any) -> Script[None]:
-    lines = [rows.note(key, note) for key, note in notes if note is not None]
+    lines = [(key, *rows.line(note)) for key, note in notes if note is not None]
     if lines:
-        yield Run("write_history", {"rows": array(lines)})
+        yield Run("write_history", {"rows": dumps(lines)})
 
 
 def _settle_callbacks(changes: Sequence[tuple[int, JobMoved]], now: float) -> Script[set[int]]:

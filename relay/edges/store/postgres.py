@@ -69,7 +69,7 @@ class PostgresStore(ScriptedStore):
     def __init__(
         self, url: str, vault: Vault, clock: Callable[[], float] | None, observe: Observe | None, patience: float
     ) -> None:
-        super().__init__(vault)
+        super().__init__(vault, at_once=True)
         self._url = url
         self._place = place_of(url)
         self._clock = clock

@@ -30,16 +30,21 @@ WITH asked AS MATERIALIZED (
            f.leased, f.deadline, (f.value ->> 'limited')::boolean,
            CASE WHEN (f.value ->> 'limited')::boolean THEN :now + (f.value ->> 'delay')::double precision END
     FROM fresh AS f
+), specified AS (
+    INSERT INTO job_spec (job, fingerprint, spec, metadata)
+    SELECT f.key, f.value ->> 'fingerprint', f.value ->> 'spec', f.value ->> 'metadata' FROM fresh AS f
+), pictured AS (
+    INSERT INTO job_picture (job, picture)
+    SELECT f.key, coalesce(CASE WHEN f.leased THEN f.value ->> 'started_picture' END, f.value ->> 'picture')
+    FROM fresh AS f
+), noted AS (
+    INSERT INTO history (job, at, what, state, detail)
+    SELECT f.key, (f.value -> 'note' ->> 0)::double precision, f.value -> 'note' ->> 1, f.value -> 'note' ->> 2,
+           f.value -> 'note' ->> 3
+    FROM fresh AS f
+    WHERE f.leased AND f.value ->> 'note' IS NOT NULL
 )
 SELECT id, key, leased, deadline FROM fresh;
-
--- name: keep_specs
-INSERT INTO job_spec (job, fingerprint, spec, metadata)
-SELECT (r.value ->> 0)::bigint, r.value ->> 1, r.value ->> 2, r.value ->> 3 FROM jsonb_array_elements(:rows) AS r;
-
--- name: keep_pictures
-INSERT INTO job_picture (job, picture)
-SELECT (r.value ->> 0)::bigint, r.value ->> 1 FROM jsonb_array_elements(:rows) AS r;
 
 -- name: note_replies
 -- Queues that want jobs' events; those that are new come back. A job that ends at this moment waits for this, or this
@@ -62,8 +67,8 @@ JOIN job_card AS c ON c.request_id = r.value
 JOIN job_spec AS s ON s.job = c.key;
 
 -- name: move_jobs
--- Each job's next picture, if its version is still the one that it was made from, and the callback that it came from is
--- none that is known. A final state stays.
+-- Each job's next picture with its result and the line of its history, if its version is still the one that it was made
+-- from, and the callback that it came from is none that is known. A final state stays.
 WITH moved AS (
     UPDATE job
     SET version = job.version + 1,
@@ -92,22 +97,24 @@ WITH moved AS (
     WHERE c.key = m.key
       AND (c.state, c.vendor_job_id, c.error_code)
           IS DISTINCT FROM (m.value ->> 'state', m.value ->> 'vendor_job_id', m.value ->> 'error_code')
+), pictured AS (
+    UPDATE job_picture AS p SET picture = m.value ->> 'picture' FROM moved AS m WHERE p.job = m.key
+), reported AS (
+    INSERT INTO job_result (job, result)
+    SELECT m.key, m.value ->> 'result' FROM moved AS m WHERE m.value ->> 'result' IS NOT NULL
+    ON CONFLICT (job) DO UPDATE SET result = excluded.result
+), named AS (
+    INSERT INTO vendor_job (job, vendor_job_id)
+    SELECT m.key, f.value FROM moved AS m CROSS JOIN jsonb_array_elements_text(m.value -> 'further') AS f
+    ON CONFLICT DO NOTHING
+), noted AS (
+    INSERT INTO history (job, at, what, state, detail)
+    SELECT m.key, (m.value -> 'note' ->> 0)::double precision, m.value -> 'note' ->> 1, m.value -> 'note' ->> 2,
+           m.value -> 'note' ->> 3
+    FROM moved AS m
+    WHERE m.value ->> 'note' IS NOT NULL
 )
 SELECT id, key, deadline FROM moved;
-
--- name: renew_pictures
-UPDATE job_picture SET picture = r.value ->> 1
-FROM jsonb_array_elements(:rows) AS r WHERE job = (r.value ->> 0)::bigint;
-
--- name: keep_results
-INSERT INTO job_result (job, result)
-SELECT (r.value ->> 0)::bigint, r.value ->> 1 FROM jsonb_array_elements(:rows) AS r
-ON CONFLICT (job) DO UPDATE SET result = excluded.result;
-
--- name: note_vendor_jobs
-INSERT INTO vendor_job (job, vendor_job_id)
-SELECT (r.value ->> 0)::bigint, r.value ->> 1 FROM jsonb_array_elements(:rows) AS r
-ON CONFLICT DO NOTHING;
 
 -- name: write_history
 INSERT INTO history (job, at, what, state, detail)
@@ -158,7 +165,7 @@ SELECT e.job, e.id, e.key, c.id
 FROM jsonb_array_elements(:keys) AS r JOIN event AS e ON e.job = r.value::bigint JOIN job_card AS c ON c.key = e.job;
 
 -- name: move_deliveries
--- What became of attempts, if each delivery's version is still the one that was tried.
+-- What became of attempts, and they themselves, if each delivery's version is still the one that was tried.
 WITH changed AS (
     UPDATE delivery
     SET version = delivery.version + 1,
@@ -172,17 +179,18 @@ WITH changed AS (
         lapses = 0
     FROM jsonb_array_elements(:rows) AS r
     WHERE delivery.id = r.value ->> 'id' AND delivery.version = (r.value ->> 'version')::integer
-    RETURNING id, key
+    RETURNING delivery.id, delivery.key, r.value -> 'attempt' AS attempt
 ), told AS (
     INSERT INTO delivery_change (delivery) SELECT key FROM changed
+), tried AS (
+    INSERT INTO attempt (delivery, number, at, duration, outcome, status, error, excerpt)
+    SELECT c.key, (c.attempt ->> 0)::integer, (c.attempt ->> 1)::double precision,
+           (c.attempt ->> 2)::double precision, c.attempt ->> 3, (c.attempt ->> 4)::integer, c.attempt ->> 5,
+           c.attempt ->> 6
+    FROM changed AS c
+    WHERE c.attempt ->> 0 IS NOT NULL
 )
 SELECT id, key FROM changed;
-
--- name: write_attempts
-INSERT INTO attempt (delivery, number, at, duration, outcome, status, error, excerpt)
-SELECT (r.value ->> 0)::bigint, (r.value ->> 1)::integer, (r.value ->> 2)::double precision,
-       (r.value ->> 3)::double precision, r.value ->> 4, (r.value ->> 5)::integer, r.value ->> 6, r.value ->> 7
-FROM jsonb_array_elements(:rows) AS r;
 
 -- name: redeliver
 -- Ended deliveries start anew.

@@ -1,6 +1,6 @@
 """Values to rows and back, the same for every engine: JSON goes in, whole values come out, secrets are sealed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -62,8 +62,8 @@ def unseal(sealed: str, vault: Vault) -> Any:
 # --- jobs ---
 
 
-def new_job(new: NewJob) -> str:
-    """The row of the job table."""
+def new_job(new: NewJob, **beside: Any) -> str:
+    """The row of the job table, and what is written beside it."""
     spec = new.job.spec
     hold = new.hold if new.delay <= 0 and not new.limited else None
     return dumps(
@@ -83,12 +83,25 @@ def new_job(new: NewJob) -> str:
             "operation": spec.operation,
             "correlation_id": spec.correlation_id,
             "accepted_at": new.job.accepted_at,
+            **beside,
         }
     )
 
 
-def moved_job(change: JobMoved) -> str:
-    """The row's next state, and when it is due again."""
+def beside_new_job(new: NewJob, vault: Vault) -> Mapping[str, Any]:
+    """What other tables hold of a new job: how far it has come too, where it is leased at once and where not."""
+    return {
+        "fingerprint": new.fingerprint,
+        "spec": seal(new.job.spec, vault),
+        "metadata": dumps(new.job.spec.metadata),
+        "picture": picture(new.job),
+        "started_picture": picture(new.start.job) if new.start is not None else None,
+        "note": line(new.start.note) if new.start is not None and new.start.note is not None else None,
+    }
+
+
+def moved_job(change: JobMoved, **beside: Any) -> str:
+    """The row's next state, when it is due again, and what is written beside it."""
     job = change.job
     timing, delay = _timing(change)
     return dumps(
@@ -102,8 +115,19 @@ def moved_job(change: JobMoved) -> str:
             "vendor_job_id": job.vendor_job_id,
             "error_code": job.error.code if job.error else None,
             "heard": change.heard.digest if change.heard is not None else None,
+            **beside,
         }
     )
+
+
+def beside_moved_job(change: JobMoved) -> Mapping[str, Any]:
+    """What other tables hold of a job's move."""
+    return {
+        "picture": picture(change.job),
+        "result": dumps(change.job.result) if change.job.result is not None else None,
+        "further": list(further_ids(change.job)),
+        "note": line(change.note) if change.note is not None else None,
+    }
 
 
 def _timing(change: JobMoved) -> tuple[str, float | None]:
@@ -165,9 +189,9 @@ def recorded_job(job: Job, deadline: float) -> Job:
     return job.but(version=job.version + 1, deadline_at=deadline, lapses=0, probe=False)
 
 
-def note(key: int, note: Note) -> str:
+def line(note: Note) -> Sequence[Any]:
     """One line of a job's history."""
-    return dumps([key, note.at, note.what, note.state, dumps(note.detail)])
+    return note.at, note.what, note.state, dumps(note.detail)
 
 
 def read_note(row: Row) -> Note:
@@ -245,8 +269,8 @@ def fresh_delivery(new: NewDelivery, event: Event, now: float, due: float) -> De
     )
 
 
-def moved_delivery(change: DeliveryMoved) -> str:
-    """What becomes of a delivery, and when it is due again."""
+def moved_delivery(change: DeliveryMoved, **beside: Any) -> str:
+    """What becomes of a delivery, when it is due again, and what is written beside it."""
     return dumps(
         {
             "id": change.delivery.id,
@@ -255,23 +279,21 @@ def moved_delivery(change: DeliveryMoved) -> str:
             "reason": change.reason,
             "delay": (change.delay or 0.0) if change.state == "pending" else None,
             "spent": change.attempt is not None,
+            **beside,
         }
     )
 
 
-def attempt(key: int, attempt: Attempt) -> str:
+def attempt(attempt: Attempt) -> Sequence[Any]:
     """One try at a delivery."""
-    return dumps(
-        [
-            key,
-            attempt.number,
-            attempt.at,
-            attempt.duration,
-            attempt.outcome,
-            attempt.status,
-            attempt.error,
-            attempt.excerpt,
-        ]
+    return (
+        attempt.number,
+        attempt.at,
+        attempt.duration,
+        attempt.outcome,
+        attempt.status,
+        attempt.error,
+        attempt.excerpt,
     )
 
 

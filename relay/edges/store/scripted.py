@@ -72,8 +72,8 @@ class ScriptedStore(ABC):
     empty event body.
     """
 
-    def __init__(self, vault: Vault) -> None:
-        self._changes = Changes(vault)
+    def __init__(self, vault: Vault, *, at_once: bool) -> None:
+        self._changes = Changes(vault, at_once=at_once)
         self._reads = Reads(vault)
         self._hearers: list[tuple[FeedName, Callable[[], None]]] = []
 

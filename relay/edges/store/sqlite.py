@@ -52,7 +52,7 @@ class SqliteStore(ScriptedStore):
     def __init__(
         self, path: str, vault: Vault, clock: Callable[[], float], observe: Observe | None, patience: float
     ) -> None:
-        super().__init__(vault)
+        super().__init__(vault, at_once=False)
         self._path = path
         self._clock = clock
         self._patience = patience
