@@ -99,7 +99,7 @@ _AnyCase: TypeAlias = Annotated[str, Field(pattern=f"^({_ANY_CASE})$")]
 
 Schedule: TypeAlias = Annotated[
     tuple[Annotated[float, Field(ge=0, le=31 * 86400)], ...],
-    Field(min_length=1, max_length=100, description="Delays before each attempt, seconds."),
+    Field(min_length=1, max_length=100),
 ]
 
 
