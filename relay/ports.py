@@ -766,8 +766,8 @@ class Store(Protocol):
         """The events that follow a position, up to a settled one: as many as one may hold in memory."""
 
     async def deliveries_after(self, position: int, upto: int) -> FeedPage[Delivery]:
-        """The same of deliveries that have changed, as listed and as they are now; one that has changed more than once
-        in this page stands where it did so last."""
+        """The same of deliveries that have changed, as listed and as they are now; each stands where it has changed
+        last, and only there."""
 
     def hearing(self, feed: FeedName, wake: Callable[[], None]) -> AbstractContextManager[None]:
         """For as long as this lasts, `wake` is called when this process may have committed something to the feed."""

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import pytest
 from aiohttp import ClientSession
 from typer.testing import CliRunner
 
@@ -190,6 +191,35 @@ async def test_following_deliveries_outlives_relay(tmp_path: Path, vendor: Trifa
 
     assert [first, *missed, last] == seen
     assert "trying again" in lost
+
+
+async def test_what_could_not_be_told_is_said(
+    tmp_path: Path, vendor: TrifactaSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where more has changed in the meantime than relay keeps, standard error says so, and the rest is told."""
+    monkeypatch.setattr("relay.edges.store.feeds.CHANGES_KEPT", 0)
+    monkeypatch.setattr("relay.edges.store.feeds.CHANGES_DROPPED", 1)
+    port = free_port()
+    given = settings(tmp_path, vendor, http={"port": port})
+    async with AsyncExitStack() as stack:
+        async with running(tmp_path, given) as relay:
+            watch = await stack.enter_async_context(watching(f"http://127.0.0.1:{port}", "deliveries", "watch"))
+            await until(lambda: _streams(relay))
+            seen = {await _exhausted(relay)}
+            while "exhausted" not in await watch.line():
+                pass
+        async with running(tmp_path, settings(tmp_path, vendor)) as elsewhere:
+            seen.add(await _exhausted(elsewhere))
+            last = await _exhausted(elsewhere)
+            while await elsewhere.store.sweep(1e9):
+                pass
+        async with running(tmp_path, given):
+            cells = (await watch.line()).split("  ")
+        errors = [await watch.error() for _ in range(2)]
+
+    assert (last, False) == (cells[1], cells[1] in seen)
+    assert "trying again" in errors[0]
+    assert "GET /v1/deliveries lists" in errors[1]
 
 
 def _with_hook(**hook: object) -> str:

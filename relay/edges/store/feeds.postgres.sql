@@ -38,6 +38,11 @@ JOIN delivery AS d ON d.key = r.value::bigint
 JOIN event AS e ON e.key = d.event
 LEFT JOIN job_card AS c ON c.key = e.job;
 
+-- name: changed_later
+-- Those of these deliveries that have changed once more behind a key.
+SELECT DISTINCT delivery FROM delivery_change
+WHERE key > :after AND delivery IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
+
 -- name: dropped_events
 SELECT coalesce(max(key), 0) FROM event_dropped;
 

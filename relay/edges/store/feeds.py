@@ -72,15 +72,18 @@ def events_after(position: int, upto: int) -> Script[FeedPage[Event]]:
 
 
 def deliveries_after(position: int, upto: int, vault: Vault, now: float) -> Script[FeedPage[Delivery]]:
-    """The deliveries of the next changes, each where its last change among them stands."""
+    """The deliveries whose last change is among the next ones. That there is a later one is asked behind how they
+    stand: so each standing is told once, and the last one in any case."""
     changes = yield Run("changes_after", {"after": position, "upto": upto, "limit": PAGE})
+    end = changes[-1][0] if len(changes) == PAGE else upto
     last: dict[int, int] = {delivery: key for key, delivery in changes}
-    found = yield Run("deliveries_of_changes", {"keys": dumps(list(last))})
+    keys = dumps(list(last))
+    found = yield Run("deliveries_of_changes", {"keys": keys})
+    later = {delivery for (delivery,) in (yield Run("changed_later", {"keys": keys, "after": end}))}
     ((dropped,),) = yield Run("dropped_deliveries")
-    items = [Followed(position=last[row[0]], item=rows.delivery(row, vault, now)) for row in found]
-    items.sort(key=lambda each: each.position)
-    cut = len(changes) == PAGE
-    return FeedPage(items=tuple(items), position=changes[-1][0] if cut else upto, dropped=dropped)
+    told = sorted((row for row in found if row[0] not in later), key=lambda row: last[row[0]])
+    items = tuple(Followed(position=last[row[0]], item=rows.delivery(row, vault, now)) for row in told)
+    return FeedPage(items=items, position=end, dropped=dropped)
 
 
 def told_by(change: object) -> frozenset[FeedName]:

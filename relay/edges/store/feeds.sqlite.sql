@@ -35,6 +35,11 @@ CROSS JOIN delivery AS d ON d.key = r.value
 JOIN event AS e ON e.key = d.event
 LEFT JOIN job AS j ON j.key = e.job;
 
+-- name: changed_later
+-- Those of these deliveries that have changed once more behind a key.
+SELECT DISTINCT delivery FROM delivery_change
+WHERE key > :after AND delivery IN (SELECT value FROM json_each(:keys));
+
 -- name: dropped_events
 SELECT coalesce(max(key), 0) FROM event_dropped;
 

@@ -223,6 +223,24 @@ async def test_one_that_changed_twice_is_told_where_it_did_so_last(store: Store)
     assert found[1:] == await Follower(store, positions[0]).standings()
 
 
+async def test_each_standing_is_told_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has changed again behind a page's end, or while it was read, is told where it did so last, and only
+    there."""
+    monkeypatch.setattr("relay.edges.store.feeds.PAGE", 1)
+    await announced(store, "a", "b")
+    follower = Follower(store)
+    follower.mark = await store.mark_feed("deliveries", follower.mark)
+    one = await store.delivery("a")
+    assert one is not None
+    await store.record(DeliveryMoved(delivery=one, state="delivered"))
+    early = [await store.deliveries_after(0, follower.mark.settled)]
+    early.append(await store.deliveries_after(early[0].position, follower.mark.settled))
+    found = await follower.standings()
+
+    assert [[], ["b"]] == [[each.item.id for each in page.items] for page in early]
+    assert [("b", "pending", 0), ("a", "delivered", 0)] == found
+
+
 async def test_following_goes_on_from_any_position(engine: Engine, store: Store) -> None:
     """A position leads to what changed after it, also in another process."""
     follower = Follower(store)
