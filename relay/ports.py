@@ -707,20 +707,6 @@ class Census:
     oldest_due: Mapping[str, float]
 
 
-Change: TypeAlias = (
-    JobMoved
-    | CallbackCame
-    | CallbackDone
-    | CallbackPostponed
-    | DeliveryMoved
-    | Redeliver
-    | RequestRefused
-    | SubscriptionKept
-    | SubscriptionDropped
-    | SubscriptionsConfigured
-)
-
-
 class Store(Protocol):
     """Where jobs live. Three verbs move the conveyor; the rest only reads."""
 
