@@ -286,13 +286,15 @@ class Ending:
     """What a job's end sends out, committed with it: its event, and a delivery for each target known so far.
 
     The store adds one delivery for each reply queue noted for the job, made by `reply_delivery`. With `hold`
-    (seconds), deliveries whose lane is open come back leased to the caller.
+    (seconds), deliveries whose lane is open come back leased to the caller, but for those that are `waiting` by their
+    ids.
     """
 
     event: Event
     deliveries: tuple[NewDelivery, ...]
     reply_delivery: ReplyDelivery
     hold: float | None = None
+    waiting: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -212,7 +212,8 @@ class Recorder:
         ending = self._ending(step.job) if ended else None
         reserved = self._reserve(ending)
         if ending is not None and reserved:
-            ending = replace(ending, hold=self._announce.hold)
+            waiting = frozenset(delivery.id for delivery in ending.deliveries if delivery.id not in reserved)
+            ending = replace(ending, hold=self._announce.hold, waiting=waiting)
         change = JobMoved(
             job=step.job,
             note=note_of(step, self._clock()),
@@ -294,26 +295,20 @@ class Recorder:
             reply_delivery=reply_delivery,
         )
 
-    def _reserve(self, ending: Ending | None) -> list[str]:
-        """Places for the event's deliveries to start at once: in all their lanes, or in none."""
-        reserved: list[str] = []
-        for delivery in ending.deliveries if ending is not None else ():
-            if not self._announce.reserve(delivery.lane):
-                for lane in reserved:
-                    self._announce.release(lane)
-                return []
-            reserved.append(delivery.lane)
-        return reserved
+    def _reserve(self, ending: Ending | None) -> dict[str, str]:
+        """Places for those of the event's deliveries that can start at once, their lanes by their ids. Where a lane has
+        no place left, one waits in the store and holds up no other."""
+        deliveries = ending.deliveries if ending is not None else ()
+        return {one.id: one.lane for one in deliveries if self._announce.reserve(one.lane)}
 
-    def _hand_over(self, held: tuple[Delivery, ...], reserved: list[str]) -> None:
-        places = list(reserved)
+    def _hand_over(self, held: tuple[Delivery, ...], reserved: dict[str, str]) -> None:
         for delivery in held:
-            if delivery.lane in places:
-                places.remove(delivery.lane)
+            if delivery.id in reserved:
+                del reserved[delivery.id]
             else:
                 self._announce.squeeze_in(delivery.lane)
             self._announce.hand(delivery)
-        for lane in places:
+        for lane in reserved.values():
             self._announce.release(lane)
 
     # --- how the vendor's lane fares ---

@@ -27,6 +27,7 @@ from relay.ports import (
     ConnectionTurned,
     Delivery,
     DeliveryMoved,
+    Ending,
     JobMoved,
     LaneMark,
     NewDelivery,
@@ -210,12 +211,15 @@ class Changes:
             keys.append(f"callback {change.consumes}")
         if change.heard is not None:
             keys.append(f"callback {job.id} {change.heard.digest}")
-        deliveries = self._deliveries(ending.deliveries, ending.event.id, ending.hold) if ending else ()
+        deliveries = self._of_ending(ending, ending.deliveries) if ending else ()
         beside = rows.beside_moved_job(change) if self._at_once else {}
         return Write(change, keys, rows.moved_job(change, **beside), deliveries)
 
-    def _deliveries(self, new: Sequence[NewDelivery], event_id: str, hold: float | None) -> Sequence[str]:
-        return [rows.new_delivery(delivery, event_id, hold, self._vault) for delivery in new]
+    def _of_ending(self, ending: Ending, new: Sequence[NewDelivery]) -> Sequence[str]:
+        return [
+            rows.new_delivery(one, ending.event.id, None if one.id in ending.waiting else ending.hold, self._vault)
+            for one in new
+        ]
 
     def _move_jobs(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
         moved = yield Run("move_jobs", {"rows": array(write.row for write in writes), "now": now})
@@ -259,7 +263,7 @@ class Changes:
             job_id, ending = endings[key]
             delivery = ending.reply_delivery(job_id, rows.read_reply(reply))
             new[key].append(delivery)
-            ready += self._deliveries([delivery], ending.event.id, ending.hold)
+            ready += self._of_ending(ending, [delivery])
         if not ready:
             return {}
         made = yield Run("write_deliveries", {"rows": array(ready), "now": now})
@@ -343,7 +347,7 @@ class Changes:
         return [Recorded if write.value.delivery_id in job_of else Unknown for write in writes]
 
     def _request_refused(self, refused: RequestRefused) -> Write:
-        deliveries = self._deliveries(refused.deliveries, refused.event.id, None)
+        deliveries = [rows.new_delivery(one, refused.event.id, None, self._vault) for one in refused.deliveries]
         return Write(refused, (f"event {refused.event.id}",), rows.event(refused.event, None), deliveries)
 
     def _refuse(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:

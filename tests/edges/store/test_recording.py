@@ -245,6 +245,17 @@ async def test_held_deliveries_are_leased_to_who_ended_the_job(engine: Engine, s
     assert others.deliveries == ()
 
 
+async def test_deliveries_that_wait_are_not_held(store: Store) -> None:
+    """What is said to wait is there for whoever claims it, the event's others are held."""
+    change = ended(await accepted(store), delivery("d-1"), delivery("d-2"), hold=30.0)
+    assert change.ending is not None
+    outcome = await store.record(replace(change, ending=replace(change.ending, waiting=frozenset({"d-1"}))))
+
+    assert isinstance(outcome, Recorded)
+    assert ["d-2"] == [one.id for one in outcome.held]
+    assert ["d-1"] == [one.id for one in (await claim(store, "announce")).deliveries]
+
+
 async def test_deliveries_of_a_closed_lane_are_not_held(store: Store) -> None:
     """A delivery whose target is down waits for the probe, the event's others are held."""
     first = await accepted(store)
