@@ -325,5 +325,6 @@ async def test_what_cannot_be_read_is_looked_at_again(bench: Bench, receiver: Re
             db.execute("UPDATE subscription SET sealed = ? WHERE id = ?", (sealed, second.id))
         await until(lambda: len(book.all()) == 2)
         running.cancel()
+        await asyncio.wait([running])
 
     assert first.id in known
