@@ -135,10 +135,12 @@ class Canceled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollFailed:
-    """A look at the vendor told nothing. Never fails a job."""
+    """A look at the vendor told nothing. Never fails a job. `answered`: the vendor is well, and only cannot tell (yet)
+    what was asked, so that nothing has to wait for it but this job."""
 
     error: JobError
     retry_after: float | None = None
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

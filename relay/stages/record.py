@@ -323,7 +323,7 @@ class Recorder:
             case facts.Unanswered():
                 self._troubled.add(lane)
                 return LaneMark(stage="work", lane=lane, ok=False, threshold=1)
-            case facts.NotSent() | facts.PollFailed():
+            case facts.NotSent() | facts.PollFailed(answered=False):
                 self._troubled.add(lane)
                 pause = None if fact.retry_after is None else hinted(0.0, fact.retry_after)
                 return LaneMark(stage="work", lane=lane, ok=False, pause=pause)

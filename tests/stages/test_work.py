@@ -556,6 +556,20 @@ async def test_a_probe_that_fails_keeps_the_circuit_open_for_longer(bench: Bench
     assert 1 == await bench.turn()
 
 
+async def test_a_look_up_that_is_answered_in_vain_closes_nothing(bench: Bench, vendor: TrifactaSimulator) -> None:
+    """A vendor that has taken a job and does not list it is there all the same: the others go on."""
+    vendor.faults.add(Fault(on="submit", harm="lost"))
+    first = await run(bench, of_recipe(1))
+    vendor.job_groups.clear()
+    bench.clock.tick(30)
+    await bench.turn()
+    later = [await bench.job(POLLED) for _ in range(3)]
+    await bench.settle("work")
+
+    assert [State.RUNNING] * 3 == [(await bench.now(job)).state for job in later]
+    assert State.UNCERTAIN is (await bench.now(first)).state
+
+
 @pytest.mark.parametrize(("hint", "wait"), [(40, 40.0), (999_999_999, 86_400.0)])
 async def test_a_retry_after_is_waited_out(bench: Bench, vendor: TrifactaSimulator, hint: int, wait: float) -> None:
     """The whole connection waits as long as the vendor asks, a day at most; nothing is submitted meanwhile."""

@@ -183,7 +183,8 @@ def find_taken(connection: Connection, job: Job, response: Response) -> Flow[Fac
     found = yield from look_up(connection, job)
     if isinstance(found, NotFound) and found.message == NONE_LIKE_IT:
         # It exists, so a library that lists none is late.
-        return PollFailed(error=unavailable("Trifacta has taken this run, but its job library does not list it yet"))
+        late = unavailable("Trifacta has taken this run, but its job library does not list it yet")
+        return PollFailed(error=late, answered=True)
     return found
 
 
@@ -228,7 +229,8 @@ def runs_since_submit(connection: Connection, job: Job) -> Flow[list[Mapping[str
         count = answer.get("count")
         if not page or (isinstance(count, int) and len(listed) >= count):
             return listed
-    return PollFailed(error=unavailable(f"Trifacta's job library lists over {len(listed)} runs since the submit"))
+    many = unavailable(f"Trifacta's job library lists over {len(listed)} runs since the submit")
+    return PollFailed(error=many, answered=True)
 
 
 def library_request(job: Job, begun: float, offset: int) -> Request:

@@ -600,7 +600,9 @@ FINDS = (
     _find(
         "an unanswered run that the library does not list yet",
         [(posted(RECIPE), TAKEN), (listed(), library(4, recipe=99))],
-        facts.PollFailed(error=JobError(code=ErrorCode.VENDOR_UNAVAILABLE, message=LATE, retryable=True)),
+        facts.PollFailed(
+            error=JobError(code=ErrorCode.VENDOR_UNAVAILABLE, message=LATE, retryable=True), answered=True
+        ),
     ),
     _find(
         "an unanswered run on the library's second page",

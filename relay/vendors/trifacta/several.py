@@ -164,7 +164,8 @@ def find_taken(connection: Connection, job: Job, response: Response) -> Flow[Fac
     found = yield from look_up(connection, job)
     if isinstance(found, NotFound) and found.message == NONE_OF_IT:
         # It exists, so a library that lists none is late.
-        return PollFailed(error=unavailable("Trifacta has taken this run, but its job library does not list it yet"))
+        late = unavailable("Trifacta has taken this run, but its job library does not list it yet")
+        return PollFailed(error=late, answered=True)
     return found
 
 
@@ -178,7 +179,8 @@ def look_up(connection: Connection, job: Job) -> Flow[Fact]:
         if is_id(flow_run := _flow_run_in(each)) and is_id(each.get("id")):
             groups.setdefault(str(flow_run), []).append(str(each["id"]))
     if len(groups) > MOST_FLOW_RUNS:
-        return PollFailed(error=unavailable(f"Trifacta's job library lists {len(groups)} flow runs since the submit"))
+        many = unavailable(f"Trifacta's job library lists {len(groups)} flow runs since the submit")
+        return PollFailed(error=many, answered=True)
     ours: list[Run] = []
     untold: list[Run] = []
     for flow_run, ids in groups.items():
@@ -286,7 +288,7 @@ def cancel(connection: Connection, job: Job) -> Flow[Fact]:
     if isinstance(groups, PollFailed):
         return groups
     if not groups:
-        return PollFailed(error=unavailable("Trifacta has made none of the run's jobs yet"))
+        return PollFailed(error=unavailable("Trifacta has made none of the run's jobs yet"), answered=True)
     running = [each for each, group in groups.items() if _at_work(group)]
     if not running:
         return Refused(error=_all_ended(groups))
