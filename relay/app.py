@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import secrets
 import signal
 import ssl
 import time
@@ -19,7 +18,7 @@ import structlog
 from prometheus_client import generate_latest
 from pydantic import ValidationError
 
-from relay import failpoints, log
+from relay import entropy, failpoints, log
 from relay.core.egress import EgressPolicy, check_url
 from relay.core.job import Job, ulid
 from relay.core.vendor import OPERATIONS, Account, Connection, Vendor
@@ -649,7 +648,7 @@ def _refuse_open_house(settings: Settings) -> None:
 
 
 def _new_id() -> str:
-    return ulid(time.time(), secrets.token_bytes(10))
+    return ulid(time.time(), entropy.draw(10))
 
 
 def _check(status: str, reason: str | None = None) -> dict[str, str | None]:

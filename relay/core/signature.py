@@ -37,7 +37,7 @@ def standard_key(secret: str) -> bytes:
 def standard(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     """The `webhook-signature` header of Standard Webhooks; `timestamp` in Unix seconds."""
     signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
-    return "v1," + base64.b64encode(hmac.digest(standard_key(secret), signed, "sha256")).decode()
+    return "v1," + base64.b64encode(hmac.new(standard_key(secret), signed, hashlib.sha256).digest()).decode()
 
 
 def timestamped(secret: str, body: bytes, now: float) -> str:

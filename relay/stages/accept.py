@@ -6,7 +6,6 @@ A message is acknowledged only after its job is committed; while the store is aw
 import asyncio
 import hashlib
 import re
-import secrets
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
-from relay import failpoints
+from relay import entropy, failpoints
 from relay.core import cloudevents
 from relay.core.flow import JsonValue, strict_json
 from relay.core.job import ErrorCode, Job, JobError, JobSpec, State, Target, new_job_id
@@ -175,9 +174,9 @@ class Accept:
         spec = self._spec(request, request_id, asked, address, operation)
         limited = _takes_place(address.account, operation)
         job = Job(
-            id=new_job_id(now, secrets.token_bytes(10)),
+            id=new_job_id(now, entropy.draw(10)),
             spec=spec,
-            key=str(uuid.uuid4()),
+            key=str(uuid.UUID(bytes=entropy.draw(16), version=4)),
             accepted_at=now,
             waiting_for="one of the connection's places at the vendor (maxInFlight)" if limited else None,
         )
@@ -267,7 +266,7 @@ class Accept:
         given = asked.fallback_id
         if given is None:
             self._warn_nameless(asked.producer)
-            return f"req_{secrets.token_hex(12)}"
+            return f"req_{entropy.draw(12).hex()}"
         if not _is_id(given):
             raise refuse(ErrorCode.INVALID_REQUEST, "requestId", "must be 1 to 200 printable characters")
         return given

@@ -3,12 +3,11 @@
 import asyncio
 import contextlib
 import hashlib
-import secrets
 from collections.abc import Mapping, Sequence
 
 import structlog
 
-from relay import failpoints
+from relay import entropy, failpoints
 from relay.core import facts
 from relay.core.facts import Fact
 from relay.core.flow import Flow, TransportError
@@ -107,7 +106,7 @@ class Receive:
             return "ignored"
         turned = await self._store.record(
             StrayCame(
-                id=f"cbk_{secrets.token_hex(13)}",
+                id=f"cbk_{entropy.draw(13).hex()}",
                 connection=connection,
                 vendor_job_id=vendor_job_id,
                 digest=_digest(callback),
@@ -196,7 +195,7 @@ class Receive:
         try:
             failpoints.hit("receive.before_store")
             came = CallbackCame(
-                id=f"cbk_{secrets.token_hex(13)}",
+                id=f"cbk_{entropy.draw(13).hex()}",
                 job_id=named.job_id,
                 digest=_digest(callback),
                 callback=callback,
