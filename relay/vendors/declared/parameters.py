@@ -111,10 +111,13 @@ def _check_names(schema: Mapping[str, Any]) -> None:
     """Slips that JSON Schema itself lets pass: it ignores what it does not know."""
     for path, part in _schemas(schema, ()):
         for name in part.keys() - _KEYWORDS:
+            if str(name).startswith("x-"):
+                continue  # a note, by everybody's custom
             near = difflib.get_close_matches(str(name), _KEYWORDS, n=1, cutoff=0.75)
             if near:
-                raise BadSchema((*path, name), f"JSON Schema has no such keyword; did you mean {near[0]}?")
-            if not path and isinstance(part[name], Mapping | str) and "properties" not in part:
+                why = f"JSON Schema has no such keyword; did you mean {near[0]}? A note of your own begins with x-"
+                raise BadSchema((*path, name), why)
+            if not path and isinstance(part[name], Mapping | str) and not (_COMPOSED | {"properties"}) & part.keys():
                 raise BadSchema((name,), "JSON Schema has no such keyword: parameters stand under `properties`")
     missing = [name for name in schema.get("required", ()) if name not in schema.get("properties", {})]
     if missing and schema.get("additionalProperties") is False and not _COMPOSED & schema.keys():

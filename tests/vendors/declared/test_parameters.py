@@ -198,6 +198,9 @@ def test_marked_secrets_are_found_wherever_they_stand() -> None:
     [
         {"properties": {"minLenght": {}}},
         {"properties": {"a": {"x-note": "y", "enumNames": ["b"], "default": {"tpye": 1}}}, "x-order": {"a": 1}},
+        {"properties": {"a": {"x-enum": ["b"], "x-secret": 1}}, "x-title": "c"},
+        {"additionalProperties": True, "x-note": "y"},
+        {"oneOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}], "discriminator": {"propertyName": "a"}},
         {"required": ["a"], "properties": {"b": {}}, "additionalProperties": True},
         {"required": ["a"], "anyOf": [{"properties": {"a": {}}}]},
     ],
