@@ -28,10 +28,9 @@ log = structlog.get_logger()
 MISSING_CONNECTION_DELAY = 30.0
 CANCEL_AGAIN_DELAY = 5.0
 TARGET_BUSY_DELAY = 0.5
+"""Seconds until a cancel looks again at a job whose submit is under way."""
 TARGET_AWAITED = 2.0
 """Seconds after which a cancel looks once more for a target that relay does not know: its request may be on its way."""
-"""Seconds until a cancel looks again at a job whose submit is under way."""
-
 
 Asking: TypeAlias = Submit | Find | Poll | Cancel
 """The acts that are conversations with a vendor."""
