@@ -54,9 +54,11 @@ SELECT coalesce(min(key) - 1, 0) FROM delivery_change;
 INSERT INTO event_dropped (key) VALUES (:key) ON CONFLICT DO NOTHING;
 
 -- name: forget_dropped
--- None that another is about to forget: nobody waits for this.
+-- All but the greatest: jobs do not end in the order of their events' keys. None that another is about to forget: nobody
+-- waits for this.
 DELETE FROM event_dropped
-WHERE key IN (SELECT d.key FROM event_dropped AS d WHERE d.key < :key FOR UPDATE SKIP LOCKED);
+WHERE key IN (SELECT d.key FROM event_dropped AS d WHERE d.key < (SELECT max(key) FROM event_dropped)
+              FOR UPDATE SKIP LOCKED);
 
 -- name: changes_kept
 SELECT coalesce((SELECT min(key) FROM delivery_change), 0), coalesce((SELECT max(key) FROM delivery_change), 0);

@@ -111,7 +111,7 @@ def note_dropped(keys: Sequence[int]) -> Script[None]:
     """These events are no more: who follows from before the last of them has missed something."""
     if keys:
         yield Run("note_dropped", {"key": max(keys)})
-        yield Run("forget_dropped", {"key": max(keys)})
+        yield Run("forget_dropped")
 
 
 def drop_changes() -> Script[int]:

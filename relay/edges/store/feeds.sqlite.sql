@@ -51,7 +51,8 @@ SELECT coalesce(min(key) - 1, 0) FROM delivery_change;
 INSERT INTO event_dropped (key) VALUES (:key) ON CONFLICT DO NOTHING;
 
 -- name: forget_dropped
-DELETE FROM event_dropped WHERE key < :key;
+-- All but the greatest: jobs do not end in the order of their events' keys.
+DELETE FROM event_dropped WHERE key < (SELECT max(key) FROM event_dropped);
 
 -- name: changes_kept
 SELECT coalesce((SELECT min(key) FROM delivery_change), 0), coalesce((SELECT max(key) FROM delivery_change), 0);

@@ -1,8 +1,9 @@
 """What the store promises who follows its events."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import asyncpg
@@ -118,6 +119,30 @@ async def test_undelivered_events_are_followed_though_later_ones_are_gone(engine
 
     assert await follower.look() == ["kept"]
     assert follower.pages[0].dropped == follower.mark.newest > follower.pages[0].items[0].position
+
+
+async def test_of_what_was_dropped_the_last_is_kept_alone(engine: Engine, store: Store) -> None:
+    """One row says up to where events were dropped, whatever the order in which they go."""
+    await record(store, ended(await accepted(store, "kept"), delivery("d"), event_id="kept"))
+    await told(store, "gone")
+    engine.tick(RETENTION + 1)
+    while await store.sweep(RETENTION):
+        pass
+    await store.record(DeliveryMoved(delivery=await claim_delivery(store), state="delivered"))
+    while await store.sweep(RETENTION):
+        pass
+    mark = await store.mark_feed("events", FeedMark())
+    dropped = await _dropped(engine)
+
+    assert [mark.newest] == dropped
+
+
+async def _dropped(engine: Engine) -> list[int]:
+    query = "SELECT key FROM event_dropped"
+    if isinstance(engine, PostgresEngine):
+        return [key for (key,) in await engine.ask(query)]
+    with closing(sqlite3.connect(engine.url.removeprefix("sqlite:///"))) as db:
+        return [key for (key,) in db.execute(query)]
 
 
 async def test_another_past_is_settled_anew(store: Store) -> None:
