@@ -29,8 +29,8 @@ def uneven(fleet: Fleet, *events: str, share: float = 1 / 3) -> list[str]:
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_each_does_its_share(size: int, amqp_url: str, hasty: Nursery, tmp_path: Path, empty_postgres_url: str) -> None:
-    """Of the jobs that come while all relays consume each one accepts and submits its part, and the vendor is asked once
-    for each thing. Ends are heard by whoever is called, or looks first: each hears of some."""
+    """Of the jobs that come while all relays consume each one accepts and submits its part, and the vendor is asked
+    once for each thing. Ends are heard by whoever is called, or looks first: each hears of some."""
     with Fleet(tmp_path, amqp_url, hasty, empty_postgres_url, size) as fleet:
         fleet.start_all()
         fleet.vendor.pace = SLOWLY
