@@ -197,7 +197,7 @@ _VERIFY: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
 """The same of `verify`."""
 
 _ROOTS = ("connection", "parameters", "job", "submit", "status")
-_SLIP = re.compile(rf"(?:\{{\{{ ?|(?<![$\w])\$|(?<![\w${{])\{{)((?:{'|'.join(_ROOTS)})\.)\w")
+_SLIP = re.compile(rf"(?:\{{\{{ ?|(?<![$\w])\$|(?<![\w${{])\{{)((?:{'|'.join(_ROOTS)})\.\w++)")
 """How other languages than this have a value put in."""
 
 _PARAMETER = re.compile(r"parameters\.(\w+)(?:\.\w+)*")
@@ -372,12 +372,9 @@ class _Reader:
 
     def _ended(self, at: Place, part: StatesPart, *, cancels: bool) -> Mapping[str, str]:
         """The words of a job that is followed: without its last one it would be followed to its deadline."""
-        for name, never in (("failed", "can fail"), ("canceled", "can be canceled")):
-            if name not in part.model_fields_set and (cancels or name == "failed"):
-                self._tell(
-                    at,
-                    f"has nothing for `{name}`: give the vendor's words, or `{name}: []` if none of its jobs {never}",
-                )
+        for name in ("failed", "canceled") if cancels else ("failed",):
+            if name not in part.model_fields_set:
+                self._tell(at, f"has nothing for `{name}`: give the vendor's words, or `{name}: []` if it has none")
         return self._words(at, part)
 
     def _words(self, at: Place, part: StatesPart) -> Mapping[str, str]:
@@ -446,8 +443,8 @@ class _Reader:
                 self._check_read(at, path, known, sure=sure)
         for part in template.parts:
             if isinstance(part, str) and (slip := _SLIP.search(part)):
-                told = f"`{slip[0]}` would be sent as it is written: a value is put in by `${{{slip[1]}…}}`"
-                self._tell(at, told)
+                told = f"`{slip[0]}` would be sent as it is written: a value is put in by `${{{slip[1]}}}`"
+                self._tell(at, f"{told}; to send it as it is, quote it, as in `${{'{slip[0]}…'}}`")
         return template
 
     def _json(self, at: Place, value: JsonValue, known: Known) -> Json:
@@ -481,12 +478,11 @@ class _Reader:
             return None
 
     def _reading(self, at: Place, text: str | None) -> Expression | None:
-        """An expression of something that differs from job to job."""
+        """An expression of something that differs from job to job, or is nothing in some answers."""
         expression = self._expression(at, text)
         if expression is not None and not expression.reads:
-            self._tell(
-                at, f"{expression.text} looks at nothing: it is the same in every answer; a name goes without quotes"
-            )
+            told = f"{expression.text} looks at nothing: it is the same in every answer; a name goes without quotes"
+            self._tell(at, f"{told}, and what stands for a missing one behind it, as in `id || {expression.text}`")
         return expression
 
     def _check_read(self, at: Place, path: tuple[str, ...], known: Known, *, sure: bool) -> None:

@@ -9,11 +9,25 @@ import pytest
 from pydantic import ValidationError
 
 from relay import app
+from relay.core.facts import Submitted
+from relay.core.flow import Request, Response
 from relay.settings import Settings, SettingsError, declarations_of, load
 from relay.vendors import VENDORS
 from relay.vendors.declared import Declaration, Mistakes, slips_in, vendor_of
 from relay.vendors.declared.recorded import FILE
-from tests.vendors.declared.declaring import ANY, STATUS, SUBMIT, asked, tracked, vendor
+from tests.vendors.declared.declaring import (
+    ANY,
+    STATUS,
+    SUBMIT,
+    asked,
+    connection,
+    job,
+    operation,
+    submitted,
+    told,
+    tracked,
+    vendor,
+)
 
 RUN = {"request": {"path": "/"}}
 
@@ -321,8 +335,12 @@ BAD: Mapping[str, tuple[Mapping[str, Any], Mapping[str, str]]] = {
     "templates of other languages": (
         {"run": asked({"path": "/", "query": dict(zip("abcd", OTHERS, strict=True))})},
         {
-            f"operations.run.submit.request.query.{name}": "would be sent as it is written: a value is put in by `${"
-            for name in "abc"
+            f"operations.run.submit.request.query.{name}": f"would be sent as it is written: a value is put in by {way}"
+            for name, way in {
+                "a": "`${parameters.report}`; to send it as it is, quote it, as in `${'{{parameters.report…'}`",
+                "b": "`${parameters.report}`",
+                "c": "`${job.id}`",
+            }.items()
         },
     ),
     "names without what they are in": (
@@ -356,13 +374,14 @@ BAD: Mapping[str, tuple[Mapping[str, Any], Mapping[str, str]]] = {
     "a state and an id that are the same in every answer": (
         {"run": tracked(submit={**SUBMIT, "jobId": "'id'"}, status={**STATUS, "state": "`1`"})},
         {
-            "operations.run.submit.jobId": "'id' looks at nothing: it is the same in every answer",
+            "operations.run.submit.jobId": "'id' looks at nothing: it is the same in every answer; a name goes without "
+            "quotes, and what stands for a missing one behind it, as in `id || 'id'`",
             "operations.run.status.state": "looks at nothing",
         },
     ),
     "words without an end that is bad": (
         {"run": tracked(status={**STATUS, "map": {"succeeded": ["DONE"]}}, cancel=RUN)},
-        {"operations.run.status.map": "has nothing for `canceled`: give the vendor's words, or `canceled: []` if none"},
+        {"operations.run.status.map": "has nothing for `canceled`: give the vendor's words, or `canceled: []` if it "},
     ),
     "two values for a header": (
         {"auth": {"type": "bearer", "token": "x"}, "headers": {"authorization": "y"}},
@@ -394,9 +413,9 @@ def test_what_does_not_fit_together_is_told(parts: Any, expected: Mapping[str, s
 def test_a_setting_cannot_be_called_as_one_of_relays_own() -> None:
     """It would never come to the vendor."""
     declaration = declarations_of(FILE)["acme"]
-    told = mistakes(lambda: vendor_of("acme", declaration, {"token"}))
+    found = mistakes(lambda: vendor_of("acme", declaration, {"token"}))
 
-    assert {"auth.token": "connection.token is relay's own setting of a connection: call this one otherwise"} == told
+    assert {"auth.token": "connection.token is relay's own setting of a connection: call this one otherwise"} == found
 
 
 # --- a connection's settings ---
@@ -480,6 +499,22 @@ def test_a_header_that_cannot_be_sent_is_refused(name: str) -> None:
 def test_a_vendor_whose_jobs_cannot_fail_says_so() -> None:
     """An empty list is an answer, a missing one is not."""
     assert "run" in vendor(run=tracked(status={**STATUS, "map": {"succeeded": ["DONE"], "failed": []}})).operations
+
+
+def test_what_is_refused_as_a_slip_can_be_meant() -> None:
+    """Another system's template that is to be sent, a vendor that has one job and so no ids, one whose canceled jobs
+    look like others that end."""
+    words = {"succeeded": ["DONE"], "failed": ["ERROR"], "canceled": []}
+    request = {"path": "/jobs", "method": "POST", "json": {"name": "${'{{job.id}}'}"}}
+    only = tracked(submit={"request": request, "jobId": "id || 'only'"}, status={**STATUS, "map": words}, cancel=RUN)
+    declared = vendor(run=only)
+    sent = submitted(declared)
+
+    assert isinstance(sent, Request)
+    assert {"name": "{{job.id}}"} == sent.json
+    fact = told(operation(declared).submit(connection(declared), job(), None), Response(status=200, body=b"{}"))
+    assert isinstance(fact, Submitted)
+    assert "only" == fact.ref.id
 
 
 def test_words_may_be_numbers() -> None:
