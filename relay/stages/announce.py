@@ -59,6 +59,9 @@ SECRET_LENGTH = 8
 says."""
 HINTING = frozenset({429, 503})
 """Statuses whose Retry-After counts."""
+MOST_TROUBLED = 1000
+"""Lanes of which this process remembers that they failed. A success in one that it has forgotten leaves the failures
+counted that did not close it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +100,7 @@ class Announce:
         self._sender = sender
         self._clock = clock
         self._metrics = metrics
-        self._troubled: set[str] = set()
+        self._troubled: dict[str, None] = {}
 
     async def act(self, delivery: Delivery) -> None:
         """Try a delivery that is leased to this process once, and record what came of it."""
@@ -235,14 +238,21 @@ class Announce:
             return LaneMark(stage="announce", lane=delivery.lane, ok=None) if delivery.probe else None
         lane = delivery.lane
         if not result.alive:
-            self._troubled.add(lane)
+            self._remember(lane)
             if result.rest is not None:
                 return LaneMark(stage="announce", lane=lane, ok=False, threshold=1, base=result.rest, cap=result.rest)
             return LaneMark(stage="announce", lane=lane, ok=False, pause=result.pause)
         if delivery.probe or lane in self._troubled:
-            self._troubled.discard(lane)
+            self._troubled.pop(lane, None)
             return LaneMark(stage="announce", lane=lane, ok=True)
         return None
+
+    def _remember(self, lane: str) -> None:
+        """Keep in mind that it failed, in place of the lane that has not for the longest time."""
+        self._troubled.pop(lane, None)
+        if len(self._troubled) >= MOST_TROUBLED:
+            del self._troubled[next(iter(self._troubled))]
+        self._troubled[lane] = None
 
     def _subscription_mark(self, delivery: Delivery, result: Result) -> SubscriptionMark | None:
         if delivery.subscription is None or not result.spent:

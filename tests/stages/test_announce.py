@@ -15,6 +15,8 @@ from relay.core.job import Job, State
 from relay.core.schedule import WEBHOOK_SCHEDULE, patience
 from relay.ports import Redeliver
 from relay.simulators.trifacta import TrifactaSimulator
+from relay.stages import announce
+from relay.stages.record import url_lane
 from tests.edges.http_peers import refused_port
 from tests.stages.bench import RUN, Bench
 from tests.stages.conftest import Furnish
@@ -493,6 +495,24 @@ async def test_a_dead_receiver_spends_little_and_keeps_nobody(bench: Bench, rece
     bench.clock.tick(10)
     assert 1 == await bench.turn("announce"), "one probe"
     assert tried + 1 == sum(one.attempts for one in await bench.deliveries(undelivered=True))
+
+
+@pytest.mark.parametrize(("most", "closed"), [(1, True), (2, False)])
+async def test_of_failing_receivers_so_many_are_remembered(
+    bench: Bench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, most: int, closed: bool
+) -> None:
+    """A success sets the count of failures back at each of the last that failed; what failed before them counts on."""
+    monkeypatch.setattr(announce, "MOST_TROUBLED", most)
+    dead = f"http://127.0.0.1:{await refused_port()}/"
+    hooks = [*[receiver.url] * 4, dead, receiver.url, receiver.url]
+    receiver.says = [*[Say(status=503)] * 4, Say(), Say(status=503)]
+    for number, url in enumerate(hooks):
+        await ended(bench, {"url": url}, requestId=f"r-{number}")
+        await bench.turn("announce")
+    lane = url_lane(receiver.url)
+    lanes = await bench.store.lanes_now({lane})
+
+    assert closed == (lane in lanes)
 
 
 async def test_a_receiver_that_comes_back_has_everything(bench: Bench, receiver: Receiver) -> None:
