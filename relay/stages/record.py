@@ -5,6 +5,7 @@ A fact that finds the job changed is advanced again from there; an act that does
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -52,6 +53,7 @@ REPLY_PATIENCE = 300.0
 AWAITED = 256
 """Jobs at hand whose vendors are to call back."""
 
+_BEHIND_HOST = re.compile("[/?#]")
 _MOST_LOGGED = frozenset({"job.succeeded", "job.failed", "job.canceled", "job.expired"})
 
 
@@ -97,7 +99,7 @@ def reply_delivery(job_id: str, reply: Reply) -> NewDelivery:
 def url_lane(url: str) -> str:
     """The origin of a URL: all deliveries to it share their fate."""
     scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('/')[0].partition('?')[0].rpartition('@')[2]}".lower()
+    return f"{scheme}://{_BEHIND_HOST.split(rest, 1)[0].rpartition('@')[2]}".lower()
 
 
 def host_of(lane: str) -> str:

@@ -86,6 +86,16 @@ async def test_each_webhook_is_a_delivery_of_its_own(bench: Bench, receiver: Rec
 # --- what is sent ---
 
 
+@pytest.mark.parametrize("rest", ["/a", "?a=1", "#canary"])
+async def test_of_a_url_no_more_than_its_host_is_shown(bench: Bench, receiver: Receiver, rest: str) -> None:
+    """Whatever follows the host may be a secret; all that goes to one origin shares its lane."""
+    await ended(bench, {"url": receiver.url + rest})
+    (one,) = await bench.deliveries()
+    lanes = {one.lane, url_lane(receiver.url)}
+
+    assert (receiver.url.partition("://")[2], 1) == (one.host, len(lanes))
+
+
 async def test_the_whole_event_is_sent_unless_a_body_is_given(bench: Bench, receiver: Receiver) -> None:
     """Its bytes, as CloudEvents JSON, by POST, with its id, the time and who sends."""
     heard = await sent(bench, receiver)
