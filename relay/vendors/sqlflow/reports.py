@@ -138,8 +138,8 @@ def read_submit(said: Said, job: Job, statuses: Mapping[str, Outcome], secrets: 
     refused = read_refusal(said, job.attempt, secrets)
     if refused is not None:
         return refused
-    row = hide_in(said.data, secrets) if isinstance(said.data, dict) else {}
-    ref = ref_of(row.get("jobId"))
+    given = said.data if isinstance(said.data, dict) else {}
+    ref, row = ref_of(given.get("jobId")), hide_in(given, secrets)
     if ref is None:
         return unclear(said, job.attempt, "SQLFlow took the submit, but its answer names no jobId")
     if job.spec.parameters.get("schedulable") is True:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from relay.core.facts import Submitted
 from relay.core.flow import NotLetIn, NotReached, Request
 from relay.core.room import drive
 from relay.core.vendor import Credentials, Login, Parameters
@@ -311,6 +312,16 @@ def test_a_token_in_an_error_is_struck_out() -> None:
     fact = drive(VENDOR.operations["run"].submit(ROOM.connection(), ROOM.job("run", ONE), None), lambda _: said)
 
     assert "SQLFlow answered with code 400: bad token [secret] for you" == fact.error.message
+
+
+def test_a_password_that_is_part_of_an_id_does_not_spoil_it() -> None:
+    """It is struck out of what is shown, not of what the job is asked for by."""
+    said = answer(200, {"code": 200, "data": {**JOB, "jobName": "of debd", "status": "create"}})
+    job = ROOM.job("run", {**ONE, "password": "debd"})
+    fact = drive(VENDOR.operations["run"].submit(ROOM.connection(), job, None), lambda _: said)
+
+    assert isinstance(fact, Submitted)
+    assert JOB["jobId"] == fact.ref.id
 
 
 def test_no_secret_comes_back_in_an_answer_without_an_object() -> None:
