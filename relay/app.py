@@ -9,7 +9,7 @@ import os
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias, get_args
@@ -377,22 +377,26 @@ class Relay:
 
     async def _reread_targets(self, reload: Reload) -> None:
         """A secret in a file may have been replaced, or the schedule changed. What cannot be read leaves everything as
-        it was."""
-        unreadable = False
+        it was, and so does what is not there at the next look, too: a file may be in the middle of being written."""
+        before = _targets_of(self.settings)
+        told: str | None = None
         while True:
             await asyncio.sleep(REREAD_EVERY)
             try:
                 settings = await asyncio.to_thread(reload)
                 _check_subscriptions(settings, self.accounts, policy_of(self.settings))
-                unreadable = False
             except SettingsError as error:
-                if not unreadable:
-                    logger.warning("settings.unreadable", setting="subscriptions, deliveries", reason=str(error))
-                unreadable = True
+                reason = str(error)
+                if reason != told:
+                    logger.warning("settings.unreadable", setting="subscriptions, deliveries", reason=reason)
+                told = reason
                 continue
-            schedule = self.recorder.schedule = settings.deliveries.schedule
-            with contextlib.suppress(StoreUnavailable):
-                await self.subscriptions.configure(configured_of(settings), schedule)
+            found, told = _targets_of(settings), None
+            if found == before:
+                configured, self.recorder.schedule = found
+                with contextlib.suppress(StoreUnavailable):
+                    await self.subscriptions.configure(configured, self.recorder.schedule)
+            before = found
 
     async def _share_limits(self) -> None:
         """Limits at vendors are for all relays on the store together."""
@@ -487,6 +491,11 @@ def configured_of(settings: Settings) -> list[Configured]:
         )
         for name, each in settings.subscriptions.items()
     ]
+
+
+def _targets_of(settings: Settings) -> tuple[Sequence[Configured], Sequence[float]]:
+    """What the settings say of targets, and is read again while relay runs."""
+    return configured_of(settings), settings.deliveries.schedule
 
 
 def policy_of(settings: Settings) -> EgressPolicy:

@@ -333,6 +333,55 @@ async def test_settings_that_cannot_be_reread_change_nothing(
     assert (spoil == "no connection") == (not warned)
 
 
+async def test_a_file_in_the_middle_of_being_written_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings' subscriptions are there all the while though a look does not find them; what the next look finds,
+    too, is taken."""
+    monkeypatch.setattr(app, "REREAD_EVERY", 0.001)
+    whole = configured(tmp_path, subscriptions={"ops": {"url": "https://hooks.example.com/"}})
+    empty = configured(tmp_path)
+    looks = [whole, empty, whole, empty, empty]
+    known: list[int] = []
+    done, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def reload() -> Settings:
+        known.append(len(relay.subscriptions.all()))
+        if len(known) > len(looks):
+            loop.call_soon_threadsafe(done.set)
+        return looks[min(len(known), len(looks)) - 1]
+
+    async with Relay.opened(whole, reload) as relay:
+        task = asyncio.create_task(relay.run())
+        await done.wait()
+        relay.stop()
+        await task
+
+    assert [1, 1, 1, 1, 1, 0] == known[: len(looks) + 1]
+
+
+async def test_why_settings_cannot_be_reread_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reason once, however often relay looks; the next one as well, and one that comes back."""
+    monkeypatch.setattr(app, "REREAD_EVERY", 0.001)
+    settings = configured(tmp_path)
+    looks = ["a", "a", "b", None, "b", "b"]
+    done, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def reload() -> Settings:
+        if not looks:
+            loop.call_soon_threadsafe(done.set)
+        elif (reason := looks.pop(0)) is not None:
+            raise SettingsError(reason)
+        return settings
+
+    with capture_logs() as lines:
+        async with running(settings, reload):
+            await done.wait()
+    told = [line["reason"] for line in lines if line["event"] == "settings.unreadable"]
+
+    assert ["a", "b", "b"] == told
+
+
 # --- what it tells of itself ---
 
 
