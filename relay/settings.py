@@ -559,8 +559,8 @@ def _resolved(value: Any, path: Place, sources: Sources, environ: Mapping[str, s
 def _file_text(name: str, path: Place, sources: Sources) -> str:
     try:
         return Path(name).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it, or its name, is not text"
         raise SettingsError(f"{sources.place(path)}: {json_path(path)}: cannot read the file {name}: {why}") from error
 
 
