@@ -92,7 +92,8 @@ def watch(
     server: Server = HOME,
     token: Token = None,
 ) -> None:
-    """Follow deliveries as they are made, tried, ended and sent again, a line for each change.
+    """Follow deliveries as they are made, tried, ended and sent again: a line for each change, or for several that
+    come close together.
 
     Each line: when, delivery, job, event, target, state, attempts, why; with --json the delivery as listed.
     """
