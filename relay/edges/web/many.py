@@ -25,8 +25,8 @@ BATCH = 50
 FIRST = 10
 """Ids that are told of many."""
 
-Act: TypeAlias = Literal["cancel", "rerun"]
-_NAMES: Mapping[Act, ActName] = {"cancel": "jobs.cancel", "rerun": "jobs.rerun"}
+Verb: TypeAlias = Literal["cancel", "rerun"]
+_NAMES: Mapping[Verb, ActName] = {"cancel": "jobs.cancel", "rerun": "jobs.rerun"}
 
 
 class ManyRequest(Query):
@@ -46,10 +46,10 @@ async def rerun(call: Call) -> web.Response:
     return await _all(call, "rerun")
 
 
-async def _all(call: Call, act: Act) -> web.Response:
+async def _all(call: Call, verb: Verb) -> web.Response:
     asked = await read_json(call.request, call.doors.max_bytes, ManyRequest)
     # A cancel is neither canceled nor run again.
-    which = replace(asked.filter.filter(call.caller.connections), ended=act == "rerun", besides="cancel")
+    which = replace(asked.filter.filter(call.caller.connections), ended=verb == "rerun", besides="cancel")
     # Those up to now: behind jobs that another relay's clock has put ahead, what is made here would be chosen as well.
     which = replace(which, until=min(which.until or float("inf"), call.doors.clock()))
     if asked.dry_run:
@@ -57,35 +57,35 @@ async def _all(call: Call, act: Act) -> web.Response:
         count = await call.doors.store.count_jobs(which)
         return answer(ManyJobsView(count=count, first=tuple(job.id for job in page.items), dry_run=True))
     told = asked.filter.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    kept = act_on_many(call, _NAMES[act], asked.filter.connection, told)
+    kept = act_on_many(call, _NAMES[verb], asked.filter.connection, told)
     await call.doors.store.record(kept)
-    done, refused = await _ask(call, act, which)
+    done, refused = await _ask(call, verb, which)
     await call.doors.store.record(kept.adding(count=len(done), refused=len(refused)))
-    log.info("audit.many", act=act, by=call.caller.name, count=len(done), refused=len(refused), filter=told)
+    log.info("audit.many", act=verb, by=call.caller.name, count=len(done), refused=len(refused), filter=told)
     view = ManyJobsView(count=len(done), first=tuple(done[:FIRST]), dry_run=False, refused=tuple(refused[:FIRST]))
     return answer(view, 202)
 
 
-async def _ask(call: Call, act: Act, which: JobFilter) -> tuple[list[str], list[RefusedView]]:
+async def _ask(call: Call, verb: Verb, which: JobFilter) -> tuple[list[str], list[RefusedView]]:
     """Page by page, so that however many there are, nobody else waits for them."""
     done: list[str] = []
     refused: list[RefusedView] = []
     cursor: str | None = None
     while True:
         page = await call.doors.store.jobs(which, BATCH, cursor)
-        for outcome in await asyncio.gather(*(_one(call, act, job) for job in page.items)):
+        for outcome in await asyncio.gather(*(_one(call, verb, job) for job in page.items)):
             (refused if isinstance(outcome, RefusedView) else done).append(outcome)  # type: ignore[arg-type]
         cursor = page.next
         if cursor is None:
             return done, refused
 
 
-async def _one(call: Call, act: Act, job: Job) -> str | RefusedView:
+async def _one(call: Call, verb: Verb, job: Job) -> str | RefusedView:
     """The job that was asked about, or why it was not."""
-    if act == "cancel" and (why := unstoppable(call, job)) is not None:
+    if verb == "cancel" and (why := unstoppable(call, job)) is not None:
         return RefusedView(job_id=job.id, code=ErrorCode.UNSUPPORTED_OPERATION.value, message=why)
     try:
-        await call.doors.take(asked_of(call, {"operation": act, "target": {"jobId": job.id}}))
+        await call.doors.take(asked_of(call, {"operation": verb, "target": {"jobId": job.id}}))
     except Refusal as refusal:
         return RefusedView(job_id=job.id, code=refusal.code.value, message=refusal.complaints[0].message)
     return job.id
@@ -94,7 +94,7 @@ async def _one(call: Call, act: Act, job: Job) -> str | RefusedView:
 ROUTES = tuple(
     Route(
         method="POST",
-        path=f"/v1/jobs/{act}",
+        path=f"/v1/jobs/{verb}",
         handle=handle,
         summary=summary,
         scopes=OPERATE,
@@ -102,7 +102,7 @@ ROUTES = tuple(
         answers={200: ManyJobsView, 202: ManyJobsView},
         problems=(400, 401, 403, 408, 413, 415, 422, 503),
     )
-    for act, handle, summary in (
+    for verb, handle, summary in (
         ("cancel", cancel, "Ask for the end of every job that is chosen and has not ended."),
         ("rerun", rerun, "Run every job again that is chosen and has ended, with the same parameters."),
     )
