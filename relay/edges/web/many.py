@@ -51,7 +51,8 @@ async def _all(call: Call, verb: Verb) -> web.Response:
     # A cancel is neither canceled nor run again.
     which = replace(asked.filter.filter(call.caller.connections), ended=verb == "rerun", besides="cancel")
     # Those up to now: behind jobs that another relay's clock has put ahead, what is made here would be chosen as well.
-    which = replace(which, until=min(which.until or float("inf"), call.doors.clock()))
+    now = call.doors.clock()
+    which = replace(which, until=now if which.until is None else min(which.until, now))
     if asked.dry_run:
         page = await call.doors.store.jobs(which, FIRST, None)
         count = await call.doors.store.count_jobs(which)

@@ -75,6 +75,17 @@ async def test_many_are_canceled_by_filter(http: ClientSession, monkeypatch: pyt
     assert "running" == left["state"]
 
 
+@pytest.mark.parametrize("verb", ["cancel", "rerun"])
+async def test_nothing_is_older_than_the_oldest_time(http: ClientSession, verb: str) -> None:
+    """A filter `until` the beginning of all times chooses nothing, not everything."""
+    await ended(http, await team(http, "mine"))
+    await running(http, await team(http, "mine", parameters=ENDLESS))
+    chosen = {"filter": {"until": "1970-01-01T00:00:00Z"}, "dryRun": True}
+    _, answer = await act(http, f"/v1/jobs/{verb}", chosen)
+
+    assert 0 == answer["count"]
+
+
 async def test_many_are_run_again_by_filter(http: ClientSession, vendor: TrifactaSimulator) -> None:
     """Each chosen job that has ended, once: what the reruns make is not run again in turn."""
     for _ in range(2):
