@@ -786,9 +786,9 @@ class Store(Protocol):
 
     async def census(self) -> Census: ...
     async def sweep(self, retention: float, limited: Collection[str] = ()) -> int:
-        """Drop what ended more than `retention` seconds ago, and acts after a year; give up deliveries out of patience,
-        and let go on what waits for a place in lanes other than the `limited`; in small batches. The number of rows
-        done; call again until 0."""
+        """Drop what ended more than `retention` seconds ago, acts after a year, and the oldest of very many changes of
+        deliveries; give up deliveries out of patience, and let go on what waits for a place in lanes other than the
+        `limited`; in small batches. The number of rows done; call again until 0."""
 
     async def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers, and takes writes."""

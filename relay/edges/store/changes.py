@@ -51,9 +51,9 @@ from relay.ports import (
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Drop these ended jobs and refusals' events, if they still may go, and old acts, give up what is out of patience,
-    let go on what waits for a place in a lane that is none of the limited, and forget lanes of receivers in which
-    nothing waits."""
+    """Drop these ended jobs and refusals' events, if they still may go, old acts, and the oldest of very many changes
+    of deliveries; give up what is out of patience, let go on what waits for a place in a lane that is none of the
+    limited, and forget lanes of receivers in which nothing waits."""
 
     jobs: Sequence[int]
     events: Sequence[int]
