@@ -114,7 +114,7 @@ async def test_what_no_vendor_can_stop_is_told(http: ClientSession, vendor: Trif
     run = await running(http, first["jobId"])
     parameters = {"jobGroup": run["vendorJobId"], "connection": {"id": 1}, "path": ["default"], "table": "t"}
     parameters |= {"action": "create", "inputFormat": "avro", "flowNodeId": 10}
-    vendor.faults.add(Fault(on="publish", harm="slow", seconds=30.0))
+    vendor.faults.add(Fault(on="publish", harm="slow", seconds=4.0))
     _, job = await post(http, {"connection": "tri", "operation": "publish", "parameters": parameters})
 
     async def taken() -> Any:
