@@ -531,6 +531,9 @@ def _with_declarations(sources: Sources, folder: Path) -> Sources:
             except SettingsError as error:
                 where = sources.place(("vendors", name))
                 raise SettingsError(f"{where}: vendors.{name}: {error}") from None
+            if "vendors" in read.values:
+                why = f"{value['file']} holds `vendors`, as settings do: leave in it what is under the vendor's name"
+                raise SettingsError(f"{sources.place(('vendors', name))}: vendors.{name}: {why}")
             inner = {("vendors", name, *place): at for place, at in read.places.items()}
             vendors = {**sources.values["vendors"], name: read.values}
             sources = Sources({**sources.values, "vendors": vendors}, {**sources.places, **inner})

@@ -226,6 +226,18 @@ def test_settings_given_as_such_are_checked_too(tmp_path: Path) -> None:
         app.vendors_of(given)
 
 
+def test_a_file_of_settings_is_no_declaration(tmp_path: Path) -> None:
+    """Whoever names one, such as one that `relay vendors validate` finds fine, is told what to leave in it."""
+    (tmp_path / "acme.yaml").write_text("vendors: {acme: {operations: {}}}\n")
+    file = tmp_path / "relay.yaml"
+    file.write_text("vendors:\n  acme: {file: acme.yaml}\n")
+    with pytest.raises(SettingsError) as refused:
+        load(file, {})
+
+    why = "acme.yaml holds `vendors`, as settings do: leave in it what is under the vendor's name"
+    assert f"{file} line 2: vendors.acme: {why}" == str(refused.value)
+
+
 def test_a_file_of_settings_is_checked_for_all_its_vendors(tmp_path: Path) -> None:
     """And one without `vendors` is a vendor called as the file."""
     both = tmp_path / "relay.yaml"
