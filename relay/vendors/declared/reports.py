@@ -241,7 +241,8 @@ def read_status(plan: Plan, response: Response, secrets: Sequence[str]) -> Fact:
     if word is None:
         where = look.state.text if look.state else ""
         message = f"{plan.title}'s answer has no state at `{where}`: {_has(answer)}"
-        return PollFailed(error=unavailable(message, **origin(response)))
+        # Some vendors give a job none until they begin with it: the others do not wait for that.
+        return PollFailed(error=unavailable(message, **origin(response)), answered=True)
     progress = hide_in(scope.found(look.progress), secrets)
     if len(text_of(progress) or "") > PROGRESS:
         progress = None

@@ -333,11 +333,12 @@ def test_words_are_compared_as_text(state: Any, map_: Any, kind: type[Fact]) -> 
 
 @pytest.mark.parametrize("state", [None, [], {}, ["DONE"]])
 def test_an_answer_without_a_state_tells_nothing(state: Any) -> None:
-    """It is no success."""
+    """It is no success; nor a vendor that is away, which would hold up the connection's other jobs."""
     fact = poll(vendor(), answer({"state": state}))
 
     assert isinstance(fact, facts.PollFailed)
     assert "v's answer has no state at `state`: it has `state`" == fact.error.message
+    assert fact.answered
 
 
 def test_an_expression_that_does_not_fit_the_answer_finds_nothing() -> None:
