@@ -4,7 +4,6 @@ import base64
 import hashlib
 import hmac
 import json
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, closing
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import apsw
 import pytest
 import yaml
 from aiohttp import ClientSession
@@ -140,8 +140,10 @@ class Scene:
         a refused callback may bring forward."""
 
         def look() -> Any:
-            with closing(sqlite3.connect(f"file:{self.relay.settings.database.path}?mode=ro", uri=True)) as db:
-                waiting = db.execute("SELECT (SELECT count(*) FROM stray) + count(due) FROM callback").fetchone()[0]
+            # By the same library as relay in this process: another one would drop relay's locks, and its memory.
+            path = str(self.relay.settings.database.path)
+            with closing(apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)) as db:
+                ((waiting,),) = db.execute("SELECT (SELECT count(*) FROM stray) + count(due) FROM callback").fetchall()
                 return None if waiting else [(table, db.execute(query).fetchall()) for table, query in KEPT.items()]
 
         async def looked() -> Any:
