@@ -1,11 +1,11 @@
 """What the store promises who follows its events."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from typing import Any
 
+import apsw
 import asyncpg
 import pytest
 
@@ -141,8 +141,8 @@ async def _dropped(engine: Engine) -> list[int]:
     query = "SELECT key FROM event_dropped"
     if isinstance(engine, PostgresEngine):
         return [key for (key,) in await engine.ask(query)]
-    with closing(sqlite3.connect(engine.url.removeprefix("sqlite:///"))) as db:
-        return [key for (key,) in db.execute(query)]
+    with closing(apsw.Connection(engine.url.removeprefix("sqlite:///"))) as db:
+        return [int(str(key)) for (key,) in db.execute(query)]
 
 
 async def test_another_past_is_settled_anew(store: Store) -> None:
