@@ -65,8 +65,8 @@ RECEIVERS = Capacity(total=256, per_lane=32, act_timeout=90.0, fair=True)
 SWEEP_EVERY = 60.0
 BEAT_EVERY = 5.0
 """Seconds between this relay's signs of life to the others on its store."""
-REREAD_EVERY = 5.0
-"""Seconds between looks whether what the settings say of targets is as it was."""
+REREAD_EVERY = 2.0
+"""Seconds between looks whether what the settings say of targets is as it was: two must agree within 5 s."""
 LAG_EVERY = 1.0
 GC_THRESHOLD = 50_000
 
