@@ -24,6 +24,10 @@ OK = ("--connection", "tri", "--parameter", "wrangledDataset.id=7")
 FAILS = ("--connection", "tri", "--parameter", "wrangledDataset.id=9001")
 
 
+PATIENCE = 60.0
+"""Seconds for a line that is due at once: a line that never comes fails one test, and holds up no others."""
+
+
 class Watch:
     """A command that goes on until it is interrupted."""
 
@@ -33,7 +37,8 @@ class Watch:
     async def line(self) -> str:
         """The next line that it prints."""
         assert self._process.stdout is not None
-        line = await self._process.stdout.readline()
+        async with asyncio.timeout(PATIENCE):
+            line = await self._process.stdout.readline()
         assert line, "it has ended"
         return line.decode().rstrip("\n")
 
