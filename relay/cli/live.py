@@ -46,7 +46,8 @@ def _followed(client: Client, path: str, query: Mapping[str, str | None]) -> Ite
 
 
 def watch(followed: Iterable[tuple[str, str]], cells: Callable[[str, str], tuple[Any, ...]], *, as_json: bool) -> None:
-    """Print what comes, a line each, until somebody has seen enough; what was missed is told on standard error."""
+    """Print what comes, a line each, until somebody has seen enough; standard error tells from when on, and what was
+    missed."""
     with suppress(KeyboardInterrupt):
         for kind, data in followed:
             if kind == "gap":
@@ -65,6 +66,11 @@ class _Retries:
         self._pause = 0.0
 
     def found(self) -> None:
+        """Say so, unless nothing was lost: what happens from here on is told."""
+        if not self.begun:
+            typer.echo("relay: following from now on", err=True)
+        elif self._pause:
+            typer.echo("relay: following again", err=True)
         self.begun, self._pause = True, 0.0
 
     def lost(self, failed: Failed) -> None:

@@ -27,6 +27,7 @@ class Done:
     @property
     def json(self) -> Any:
         """What it printed."""
+        assert self.out, self.err
         return json.loads(self.out)
 
 

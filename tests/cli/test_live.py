@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -25,7 +25,15 @@ FAILS = ("--connection", "tri", "--parameter", "wrangledDataset.id=9001")
 
 
 PATIENCE = 60.0
-"""Seconds for a line that is due at once: a line that never comes fails one test, and holds up no others."""
+"""Seconds for what is due at once: what never comes fails one test, and holds up no others."""
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """A Ctrl-C reaches the commands: they inherit that it is ignored from tests that are run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Watch:
@@ -45,17 +53,19 @@ class Watch:
     async def error(self) -> str:
         """The next line on standard error."""
         assert self._process.stderr is not None
-        return (await self._process.stderr.readline()).decode()
+        async with asyncio.timeout(PATIENCE):
+            return (await self._process.stderr.readline()).decode()
 
     async def interrupted(self) -> int:
         """Its exit code after a Ctrl-C."""
         self._process.send_signal(signal.SIGINT)
-        return await self._process.wait()
+        async with asyncio.timeout(PATIENCE):
+            return await self._process.wait()
 
 
 @asynccontextmanager
 async def watching(url: str, *arguments: str) -> AsyncIterator[Watch]:
-    """`relay` with these arguments, as a process of its own."""
+    """`relay` with these arguments, as a process of its own, once it says that it follows."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -66,28 +76,25 @@ async def watching(url: str, *arguments: str) -> AsyncIterator[Watch]:
         env=os.environ | {"RELAY_SERVER": url},
     )
     try:
-        yield Watch(process)
+        watch = Watch(process)
+        begun = await watch.error()
+        assert "following from now on" in begun, begun
+        yield watch
     finally:
         if process.returncode is None:
             process.kill()
         await process.communicate()
 
 
-async def _streams(relay: Relay) -> bool:
-    """Whether somebody follows the events."""
-    return bool(relay.store._hearers)
-
-
 async def test_all_jobs_ends_are_followed(relay: Relay, cli: Cli) -> None:
     """Each end is a line that says when, which job, what and why; the command goes on until it is interrupted."""
     async with watching(relay.server.url, "jobs", "watch") as watch:
-        await until(lambda: _streams(relay))
         good = await cli("submit", *OK, "--request-id", "a", "--wait", "--json")
         bad = await cli("submit", *FAILS, "--request-id", "b", "--wait", "--json")
+        jobs = [good.json, bad.json]
         lines = [(await watch.line()).split("  ") for _ in range(2)]
         code = await watch.interrupted()
 
-    jobs = [good.json, bad.json]
     assert [[job["finishedAt"], job["jobId"], job["requestId"], "tri", "run", job["state"]] for job in jobs] == [
         line[:6] for line in lines
     ]
@@ -97,12 +104,11 @@ async def test_all_jobs_ends_are_followed(relay: Relay, cli: Cli) -> None:
 async def test_events_are_followed_as_json(relay: Relay, cli: Cli) -> None:
     """With --json each line is an event, and filters choose which."""
     async with watching(relay.server.url, "jobs", "watch", "--json", "--event", "onJobFailure") as watch:
-        await until(lambda: _streams(relay))
         await cli("submit", *OK, "--wait")
-        bad = await cli("submit", *FAILS, "--wait", "--json")
+        bad = (await cli("submit", *FAILS, "--wait", "--json")).json
         event = json.loads(await watch.line())
 
-    assert ("onJobFailure", bad.json["jobId"]) == (event["type"], event["data"]["jobId"])
+    assert ("onJobFailure", bad["jobId"]) == (event["type"], event["data"]["jobId"])
 
 
 async def test_following_outlives_relay(tmp_path: Path, vendor: TrifactaSimulator) -> None:
@@ -113,7 +119,6 @@ async def test_following_outlives_relay(tmp_path: Path, vendor: TrifactaSimulato
     async with AsyncExitStack() as stack:
         async with running(tmp_path, given) as relay:
             watch = await stack.enter_async_context(watching(url, "jobs", "watch"))
-            await until(lambda: _streams(relay))
             first = await _ended(relay, "first")
             seen = [(await watch.line()).split("  ")[1]]
         lost = await watch.error()
@@ -141,7 +146,6 @@ async def _ended(relay: Relay, request_id: str) -> str:
 async def test_deliveries_are_followed(relay: Relay, cli: Cli) -> None:
     """Each delivery that is made, tried or ended is a line with how it stands; with --json as it is listed."""
     async with watching(relay.server.url, "deliveries", "watch", "--json") as watch:
-        await until(lambda: _streams(relay))
         await cli("submit", "-", "--wait", stdin=_with_hook(name="slack", schedule=[0]))
         row = json.loads(await watch.line())
         while row["state"] != "exhausted":
@@ -166,7 +170,6 @@ async def test_a_change_of_a_pending_delivery_is_told(relay: Relay, cli: Cli) ->
 async def test_deliveries_that_are_followed_are_chosen(relay: Relay, cli: Cli) -> None:
     """Only changes to what the filters say are told."""
     async with watching(relay.server.url, "deliveries", "watch", "--state", "exhausted") as watch:
-        await until(lambda: _streams(relay))
         await cli("submit", "-", "--wait", stdin=_with_hook(schedule=[0]))
         cells = (await watch.line()).split("  ")
 
@@ -183,7 +186,6 @@ async def test_following_deliveries_outlives_relay(tmp_path: Path, vendor: Trifa
             watch = await stack.enter_async_context(
                 watching(f"http://127.0.0.1:{port}", "deliveries", "watch", "--state", "exhausted")
             )
-            await until(lambda: _streams(relay))
             first = await _exhausted(relay)
             seen = [(await watch.line()).split("  ")[1]]
         lost = await watch.error()
@@ -209,7 +211,6 @@ async def test_what_could_not_be_told_is_said(
     async with AsyncExitStack() as stack:
         async with running(tmp_path, given) as relay:
             watch = await stack.enter_async_context(watching(f"http://127.0.0.1:{port}", "deliveries", "watch"))
-            await until(lambda: _streams(relay))
             seen = {await _exhausted(relay)}
             while "exhausted" not in await watch.line():
                 pass
@@ -220,11 +221,12 @@ async def test_what_could_not_be_told_is_said(
                 pass
         async with running(tmp_path, given):
             cells = (await watch.line()).split("  ")
-        errors = [await watch.error() for _ in range(2)]
+        errors = [await watch.error() for _ in range(3)]
 
     assert (last, False) == (cells[1], cells[1] in seen)
     assert "trying again" in errors[0]
-    assert "GET /v1/deliveries lists" in errors[1]
+    assert "following again" in errors[1]
+    assert "GET /v1/deliveries lists" in errors[2]
 
 
 def _with_hook(**hook: object) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from relay.edges.store.rows import array, dumps
+from relay.edges.store.rows import any_of, array, dumps
 from relay.edges.store.script import Outcome, Row, Run, Script, Write
 from relay.ports import Act, ActFilter, Recorded
 
@@ -45,7 +45,7 @@ def asked(which: ActFilter) -> Mapping[str, Any]:
         "target": which.target,
         "since": which.since,
         "until": which.until,
-        "connections": None if which.connections is None else dumps(sorted(which.connections)),
+        "connections": any_of(which.connections),
     }
 
 

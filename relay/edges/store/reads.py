@@ -10,7 +10,7 @@ import orjson
 from relay.core.job import TERMINAL, Job, State
 from relay.edges.store import acts, feeds, pauses, rows, strays, subscriptions
 from relay.edges.store.claims import TABLES
-from relay.edges.store.rows import dumps
+from relay.edges.store.rows import any_of, dumps
 from relay.edges.store.script import Run, Script
 from relay.ports import (
     ActFilter,
@@ -98,7 +98,7 @@ class Reads:
         self, connection: str | None, connections: frozenset[str] | None, limit: int, cursor: str | None
     ) -> Script[Page]:
         """A page of the callbacks that wait for their job to be known."""
-        found = yield _listing("strays", {"connection": connection, "connections": _json(connections)}, limit, cursor)
+        found = yield _listing("strays", {"connection": connection, "connections": any_of(connections)}, limit, cursor)
         items = [strays.read(row) for row in found[:limit]]
         more = len(found) > limit
         return Page(items=tuple(items), next=_cursor(items[-1].came_at, found[limit - 1][0]) if more else None)
@@ -177,16 +177,12 @@ def _deliveries_asked(which: DeliveryFilter) -> Mapping[str, Any]:
         "connection": which.connection,
         "since": which.since,
         "until": which.until,
-        "connections": _json(which.connections),
+        "connections": any_of(which.connections),
     }
 
 
 def _age(since: float | None, now: float) -> float:
     return 0.0 if since is None else max(now - since, 0.0)
-
-
-def _json(names: frozenset[str] | None) -> str | None:
-    return None if names is None else dumps(sorted(names))
 
 
 def _jobs_asked(which: JobFilter) -> dict[str, Any]:
@@ -203,7 +199,7 @@ def _jobs_asked(which: JobFilter) -> dict[str, Any]:
         "metadata": dumps(which.metadata) if which.metadata else None,
         "since": which.since,
         "until": which.until,
-        "connections": _json(which.connections),
+        "connections": any_of(which.connections),
         "states": None if which.ended is None else dumps(sorted(TERMINAL if which.ended else set(State) - TERMINAL)),
         "besides": which.besides,
     }

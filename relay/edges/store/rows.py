@@ -49,6 +49,11 @@ def array(rows: Iterable[str]) -> str:
     return f"[{','.join(rows)}]"
 
 
+def any_of(names: Iterable[str] | None) -> str | None:
+    """Names of which a listing wants any, as JSON; None where it wants all."""
+    return None if names is None else dumps(sorted(names))
+
+
 def seal(value: Any, vault: Vault) -> str:
     """JSON that no reader of the database file can read."""
     return vault.seal(orjson.dumps(value, default=_plain)).decode("ascii")

@@ -137,7 +137,7 @@ class Scene:
 
     async def kept(self) -> Any:
         """All that is stored of jobs, events and callbacks, once no callback waits; but for looks at the vendor, which
-        a refused callback may bring forward."""
+        a refused callback may bring forward, and for what it says there of a job at work."""
 
         def look() -> Any:
             # By the same library as relay in this process: another one would drop relay's locks, and its memory.
@@ -158,7 +158,7 @@ KEPT: Mapping[str, str] = {
     "event": "SELECT * FROM event",
     "delivery": "SELECT * FROM delivery",
     "callback": "SELECT * FROM callback",
-    "history": "SELECT * FROM history WHERE what <> 'job.nudged'",
+    "history": "SELECT * FROM history WHERE what NOT IN ('job.nudged', 'job.running')",
 }
 
 
