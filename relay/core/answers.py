@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 from relay.core.facts import (
     Canceled,
@@ -147,12 +149,23 @@ def unavailable(message: str, **details: JsonValue) -> JobError:
 def retry_after(response: Response) -> float | None:
     """The seconds that a Retry-After or x-retry-after header asks for; None without a readable one.
 
-    Only the delay form is read: the date form would need a clock that both sides share.
+    A date is read by the vendor's own clock, which the answer's Date tells: ours need not agree with it.
     """
     for name in ("retry-after", "x-retry-after"):
         if (seconds := seconds_of(response.headers.get(name))) is not None:
             return seconds
-    return None
+    when, now = moment(response, "retry-after"), moment(response, "date")
+    return None if when is None or now is None else max(0.0, when - now)
+
+
+def moment(response: Response, name: str) -> float | None:
+    """The Unix seconds of a header that holds a date; None without a readable one."""
+    try:
+        when = parsedate_to_datetime(response.headers.get(name, ""))
+    except (ValueError, OverflowError):
+        return None
+    # HTTP's dates are in GMT, said or not.
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
 def seconds_of(told: JsonValue) -> float | None:

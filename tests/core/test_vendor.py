@@ -130,6 +130,13 @@ def test_503_with_a_garbled_hint_may_have_been_taken() -> None:
     assert isinstance(judged(503, retry_after="soon"), Unanswered)
 
 
+def test_503_with_a_date_was_not_taken() -> None:
+    """Either form of Retry-After says that the vendor is to be asked later."""
+    fact = judged(503, retry_after="Wed, 21 Oct 2026 07:28:00 GMT", date="Wed, 21 Oct 2026 07:27:00 GMT")
+
+    assert NotSent(attempt=2, error=unavailable("the vendor's words"), retry_after=60.0) == fact
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -148,10 +155,16 @@ def test_503_with_a_garbled_hint_may_have_been_taken() -> None:
         ({"retry-after": "\u0661\u0662"}, None),
         ({"retry-after": "²"}, None),
         ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT", "date": "soon"}, None),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT", "date": "Wed, 21 Oct 2026 07:27:30 GMT"}, 30.0),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00", "date": "Wed, 21 Oct 2026 09:27:30 +0200"}, 30.0),
+        ({"retry-after": "Wednesday, 21-Oct-26 07:28:00 GMT", "date": "Wed, 21 Oct 2026 07:27:30 GMT"}, 30.0),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT", "date": "Wed, 21 Oct 2026 07:29:00 GMT"}, 0.0),
     ],
 )
 def test_retry_after_is_read_where_it_can_be(headers: dict[str, str], seconds: float | None) -> None:
-    """Whole seconds are read, from either header; dates, signs, fractions and absurd lengths are not."""
+    """Whole seconds are read, from either header, and dates by the answer's own; signs, fractions and absurd lengths
+    are not."""
     assert seconds == retry_after(Response(status=429, headers=headers))
 
 

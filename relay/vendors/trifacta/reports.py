@@ -6,10 +6,20 @@ Webhooks: the page "Create Flow Webhook Task" in the vendor's documentation
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 from typing import Literal, NamedTuple, TypeAlias
 
-from relay.core.answers import LONGEST, hide_in, one_line, read_object, refusal, rows_of, shorten, unavailable, unlooked
+from relay.core.answers import (
+    LONGEST,
+    hide_in,
+    moment,
+    one_line,
+    read_object,
+    refusal,
+    rows_of,
+    shorten,
+    unavailable,
+    unlooked,
+)
 from relay.core.facts import (
     Answered,
     Canceled,
@@ -101,9 +111,8 @@ def until_reset(response: Response) -> float | None:
     """
     if response.status != 429:
         return None
-    try:
-        now = parsedate_to_datetime(response.headers.get("date", "")).timestamp()
-    except (ValueError, OverflowError):
+    now = moment(response, "date")
+    if now is None:
         return None
     waits = [
         (int(reset) - round(1000 * now)) / 1000
