@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Self
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import extend
+from pydantic import ConfigDict, create_model
 from pydantic import ValidationError as Invalid
-from pydantic import create_model
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
@@ -52,6 +52,9 @@ _Validator: Any = extend(Draft202012Validator, {"uniqueItems": _unique})  # type
 
 class DeclaredParameters(Parameters):
     """Parameters that a JSON Schema describes."""
+
+    # Such a model has no source to read docstrings from, and pydantic would look for it all over the program.
+    model_config = ConfigDict(use_attribute_docstrings=False)
 
     declared: ClassVar[Mapping[str, Any]] = NONE
     _validator: ClassVar[Any]

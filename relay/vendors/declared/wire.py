@@ -271,6 +271,9 @@ Setting: TypeAlias = Annotated[Secret, BeforeValidator(_text, json_schema_input_
 class DeclaredOptions(Options):
     """A connection's settings: those that the declaration's templates name, all of them secrets."""
 
+    # As for parameters: there is no source to look for.
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
     def texts(self) -> dict[str, str]:
         """Each that is set, by its name."""
         read = {info.alias or name: getattr(self, name) for name, info in type(self).model_fields.items()}
