@@ -237,7 +237,7 @@ def _still_running(scene: _Scene, fact: facts.StillRunning) -> Step:
         polls=scene.job.polls + 1,
         troubles=0,
         sightings=0,
-        nudged=False,
+        nudged=scene.job.nudged and scene.via == "webhook",  # a callback is no look: the one asked for is to come
         vendor_status=fact.status,
         progress=fact.progress,
         waiting_for=_working(scene.job, fact.status),
@@ -245,7 +245,8 @@ def _still_running(scene: _Scene, fact: facts.StillRunning) -> Step:
     detail = {"vendorStatus": fact.status, "progress": fact.progress, "note": fact.note}
     # What is remarkable about a word is told with its first sighting: the history must not grow with every look.
     news = fact.status != scene.job.vendor_status or (fact.note is not None and not scene.job.polls)
-    return Step(job=job, delay=_poll_delay(job), what="job.running" if news else None, detail=_known(detail))
+    delay = 0.0 if job.nudged else _poll_delay(job)
+    return Step(job=job, delay=delay, what="job.running" if news else None, detail=_known(detail))
 
 
 def _succeeded(scene: _Scene, fact: facts.Succeeded) -> Step:

@@ -408,7 +408,10 @@ def _capped(result: JsonValue) -> tuple[JsonValue, bool]:
 
 
 def _outlived(fact: Fact, told_of: Job, now: Job) -> bool:
-    """Whether the fact is the end of an attempt after which another one has begun, and does not say so itself."""
+    """Whether the fact is the end of an attempt after which another one has begun, and does not say so itself; or of a
+    look that came before somebody asked for one: what it has seen must not stand for that."""
+    if isinstance(fact, facts.StillRunning):
+        return now.nudged and now.state is State.RUNNING
     return isinstance(fact, facts.Refused | facts.Postponed) and now.attempt != told_of.attempt
 
 

@@ -572,6 +572,14 @@ def test_a_nudge_wakes_the_webhook_mode_once() -> None:
     assert (Poll(), Rest()) == (next_act(nudged.job, PLAIN), next_act(looked.job, PLAIN))
 
 
+def test_a_callback_that_shows_a_running_job_is_not_the_look_that_was_asked_for() -> None:
+    """Callbacks may overtake each other: after one that brings a look, one that tells of a running job takes none."""
+    nudged = after(a_job(State.RUNNING, spec=WEBHOOK), facts.Nudged(reason="bad signature"))
+    told = after(nudged.job, facts.StillRunning(status="RUNNING"), via="webhook")
+
+    assert (0.0, Poll()) == (told.delay, next_act(told.job, PLAIN))
+
+
 @pytest.mark.parametrize("mode", ["auto", "webhook"])
 def test_a_cancel_that_was_asked_is_followed_by_polling(mode: str) -> None:
     """Vendors do not call back about every cancel, so its outcome is looked for at once and then as if by poll."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from relay import failpoints
-from relay.core.facts import Fact, Ref, Submitted
+from relay.core.facts import Fact, Ref, StillRunning, Submitted
 from relay.core.flow import Flow, Request
 from relay.core.job import Job, State
 from relay.core.lifecycle import LAPSES_ALLOWED
@@ -271,6 +271,22 @@ async def test_unsigned_ends_are_confirmed_by_a_look(furnish: Furnish, vendor: T
 
         assert State.RUNNING is (await bench.now(lied)).state
         assert "poll" == (await bench.event(told))["data"]["completedBy"]
+
+
+async def test_a_callback_in_the_middle_of_a_look_brings_another(furnish: Furnish, vendor: TrifactaSimulator) -> None:
+    """What the vendor said before the callback came does not stand for the look that the callback asks for."""
+    async with furnish(connection=UNSIGNED) as bench:
+        job = await running(bench, PUSHED)
+        await call(bench, job, "InProgress", secret="")
+        await bench.settle("receive")
+        (looking,) = (await bench.claim("work")).jobs
+        vendor.finish(job.vendor_job_id or "", "Complete")
+        await call(bench, job, "Complete", secret="")
+        await bench.settle("receive")
+
+        assert await bench.recorder.learn(looking, StillRunning(status="InProgress"), "poll") is None
+        await bench.settle("work")
+        assert State.SUCCEEDED is (await bench.now(job)).state
 
 
 async def test_an_unsigned_callback_proves_that_a_submit_arrived(furnish: Furnish, vendor: TrifactaSimulator) -> None:
