@@ -19,7 +19,7 @@ from relay.core.facts import (
     Unanswered,
     VendorFact,
 )
-from relay.core.flow import JsonValue, Response, Unreadable
+from relay.core.flow import JsonValue, NotLetIn, Response, TransportError, Unreadable
 from relay.core.job import ErrorCode, JobError
 
 LONGEST = 500
@@ -131,6 +131,14 @@ def refusal(
         code = missing if response.status in (404, 410) else ErrorCode.VENDOR_REJECTED
         return Refused(error=JobError(code=code, message=message, details=known))
     return Unanswered(attempt=attempt, error=unavailable(message, **known))
+
+
+def unsent(error: TransportError, attempt: int) -> NotSent | Refused:
+    """What a request that got nowhere means for a submit before anything had an effect."""
+    if isinstance(error, NotLetIn):
+        denied = JobError(code=ErrorCode.VENDOR_AUTH_FAILED, message=str(error), retryable=True)
+        return Refused(error=denied)
+    return NotSent(attempt=attempt, error=unavailable(str(error)))
 
 
 def unlooked(response: Response, message: str, details: Mapping[str, JsonValue] | None = None) -> PollFailed:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import tzinfo
 from typing import cast
 
-from relay.core.answers import result_of, together, unavailable
+from relay.core.answers import result_of, together, unavailable, unsent
 from relay.core.facts import (
     Answered,
     Canceled,
@@ -22,7 +22,7 @@ from relay.core.facts import (
     Unanswered,
     VendorFact,
 )
-from relay.core.flow import Flow, JsonValue, NoAnswer, Request, TransportError
+from relay.core.flow import Flow, JsonValue, NoAnswer, NotReached, Request, TransportError
 from relay.core.job import ErrorCode, Job, JobError
 from relay.core.vendor import CallbackAddress, Connection, Credentials, Login
 from relay.vendors.datameer import reports
@@ -277,7 +277,9 @@ def stop(connection: Connection, job: Job, shown: Execution) -> Flow[Fact]:
     try:
         response = yield file_request("POST", file_of(job), "stop")
         secrets = secrets_of(connection)
-        result, told = result_of(response, secrets), reports.read_refusal(response, job.attempt, secrets)
+        result, told = result_of(response, secrets), reports.read_done(response, job.attempt, secrets)
+    except NotReached as error:
+        return unsent(error, job.attempt)  # the look before it had no effect
     except NoAnswer as error:
         told = Unanswered(attempt=job.attempt, error=unavailable(str(error)))
     if isinstance(told, Refused | NotSent):

@@ -248,12 +248,25 @@ def read_list(response: Response, attempt: int, secrets: Iterable[str] = ()) -> 
     return Answered(result=body)
 
 
+def read_done(
+    response: Response,
+    attempt: int,
+    secrets: Iterable[str] = (),
+    *,
+    missing: ErrorCode = ErrorCode.VENDOR_REJECTED,
+) -> Told | None:
+    """Why something that has no answer of its own was not done; None when it was. A page, such as one to log in at, is
+    no word of the vendor's."""
+    told = read_refusal(response, attempt, secrets, missing=missing)
+    if told is None and response.body.lstrip().startswith(b"<"):
+        return unclear(response, attempt, "Datameer's answer tells nothing: it is a page, not an answer of its API")
+    return told
+
+
 def read_deleted(response: Response, attempt: int, secrets: Iterable[str] = ()) -> Fact:
     """What became of data that was to be removed. On a repeat their absence is what was asked for."""
-    told = read_refusal(response, attempt, secrets, missing=ErrorCode.UNKNOWN_JOB)
+    told = read_done(response, attempt, secrets, missing=ErrorCode.UNKNOWN_JOB)
     text = response.body.decode(errors="replace").strip('" \r\n')
-    if told is None and text.startswith("<"):
-        return unclear(response, attempt, "Datameer's answer tells nothing: it is a page, not an answer of its API")
     if told is None and _NOTHING_THERE.search(text):
         message = f"Datameer has no such data: {one_line(text, secrets)}"
         told = Refused(error=JobError(code=ErrorCode.UNKNOWN_JOB, message=message, details=origin(response)))
@@ -291,18 +304,24 @@ def read_refusal(
 def _failure(response: Response) -> str | None:
     """The reason that is given for a failed call; None where the vendor does not say that it failed."""
     body = _object(response)
-    if field(body, "status") == "failure":
+    if _failed(body):
         return _text(field(body, "reason"))
     # The older family's way; beside a job's state an error is the job's.
     error = field(body, "error") if response.ok and field(body, "job-status") is None else None
     return _text(error) if error else None
 
 
+def _failed(body: Mapping[str, JsonValue]) -> bool:
+    """Whether the call's own outcome is a failure, in whichever case."""
+    outcome = field(body, "status")
+    return isinstance(outcome, str) and _capitals(outcome) == "FAILURE"
+
+
 def words(response: Response, secrets: Iterable[str] = ()) -> str:
     """The vendor's no in one line, without any of the secrets."""
     body = _object(response)
     line = one_line(_text(field(body, "reason", "error", "message")), secrets)
-    outcome = "failure" if field(body, "status") == "failure" else response.status
+    outcome = "failure" if _failed(body) else response.status
     return f"Datameer answered {outcome}" + (f": {line}" if line else "")
 
 

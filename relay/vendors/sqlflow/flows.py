@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from relay.core.answers import hide_in, result_of, rows_of, unavailable, unlooked
+from relay.core.answers import hide_in, result_of, rows_of, unavailable, unlooked, unsent
 from relay.core.facts import (
     Answered,
     Fact,
@@ -24,7 +24,6 @@ from relay.core.flow import (
     JsonValue,
     NoAnswer,
     NotFetched,
-    NotLetIn,
     NotReached,
     Request,
     TransportError,
@@ -140,7 +139,7 @@ def sent(job: Job, asked: Request, memo: JsonValue, taken: Callable[[Said], Fact
     try:
         fact = taken(reports.read((yield asked)))
     except NotReached as error:
-        return unsent(job, error)
+        return unsent(error, job.attempt)
     except NoAnswer as error:
         fact = Unanswered(attempt=job.attempt, error=unavailable(str(error)))
     return replace(fact, memo=memo) if isinstance(fact, Unanswered) else fact
@@ -151,16 +150,9 @@ def before(connection: Connection, job: Job) -> Flow[Look | Fact]:
     try:
         look = yield from looked(connection, named(job))
     except TransportError as error:
-        return unsent(job, error)
+        return unsent(error, job.attempt)
     why = reports.read_about(look, job.attempt, secrets_of(connection, job))
     return NotSent(attempt=job.attempt, error=why.error) if isinstance(why, Unanswered) else why or look
-
-
-def unsent(job: Job, error: TransportError) -> Fact:
-    """What a request that got nowhere means before anything had an effect."""
-    if isinstance(error, NotLetIn):
-        return Refused(error=JobError(code=ErrorCode.VENDOR_AUTH_FAILED, message=str(error), retryable=True))
-    return NotSent(attempt=job.attempt, error=unavailable(str(error)))
 
 
 def submit_request(connection: Connection, job: Job, files: Sequence[FilePart]) -> Request:

@@ -10,7 +10,7 @@ that are there before it are noted, and what is there beside them afterwards is 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from relay.core.answers import read_object, together, unavailable
+from relay.core.answers import read_object, together, unavailable, unsent
 from relay.core.facts import Fact, Found, NotFound, NotSent, PollFailed, Ref, Submitted, Unanswered, VendorFact
 from relay.core.flow import Flow, JsonValue, NoAnswer, NotReached, Request, Response, TransportError, Unreadable
 from relay.core.job import ErrorCode, Job, JobError
@@ -33,7 +33,7 @@ def publish(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow
     try:
         response = yield publish_request(job)
     except NotReached as error:
-        return NotSent(attempt=job.attempt, error=unavailable(str(error)))
+        return unsent(error, job.attempt)
     except NoAnswer as error:
         return Unanswered(attempt=job.attempt, error=unavailable(str(error)), memo=memo)
     fact = read_publish(connection, job, response, memo)

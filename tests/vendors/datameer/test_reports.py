@@ -76,6 +76,15 @@ def test_a_failure_is_the_vendors_no_whatever_the_http_status(status: int) -> No
     assert (ErrorCode.VENDOR_REJECTED, NO_SUCH_FILE) == (told.error.code, told.error.message)
 
 
+@pytest.mark.parametrize("outcome", ["failure", "Failure", "FAILURE"])
+def test_a_failure_is_one_in_any_case_and_whatever_else_is_said(outcome: str) -> None:
+    """Not even an execution beside it makes a success of it."""
+    told = reports.read_trigger(answer({"Status": outcome, "reason": "busy", "job-execution-id": 11}), 1)
+
+    assert isinstance(told, facts.Refused)
+    assert told.error.message == "Datameer answered failure: busy"
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "code"),
     [

@@ -10,8 +10,9 @@ import pytest
 
 from relay.core import facts
 from relay.core.facts import Fact
-from relay.core.flow import NoAnswer, TransportError
+from relay.core.flow import NoAnswer, NotLetIn, NotReached, Response, TransportError
 from relay.core.job import ErrorCode, Job
+from relay.core.room import drive
 from relay.core.vendor import Operation
 from relay.edges.http import VendorDriver, VendorLink
 from relay.simulators.datameer import DatameerSimulator, Fate
@@ -29,7 +30,7 @@ from relay.vendors.datameer import (
     VENDOR,
     WATCH,
 )
-from relay.vendors.datameer.recorded import PASSWORD, ROOM
+from relay.vendors.datameer.recorded import PASSWORD, ROOM, answer
 
 NAME = ROOM.name
 PENDING = 5
@@ -434,6 +435,39 @@ async def test_a_cancel_whose_first_look_failed_was_not_sent(vendor: Vendor, har
 
     assert isinstance(told, facts.NotSent)
     assert vendor.server.ledger.requests["cancel"] == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        (NotReached("refused"), facts.NotSent, ErrorCode.VENDOR_UNAVAILABLE),
+        (NotLetIn("who are you?"), facts.Refused, ErrorCode.VENDOR_AUTH_FAILED),
+    ],
+)
+def test_a_stop_that_was_never_sent_is_told_as_such(error: TransportError, kind: type, code: ErrorCode) -> None:
+    """The look before it had no effect: nobody has to wonder whether something was stopped."""
+    told = stop(AT_WORK, error)
+
+    assert (kind, code) == (type(told), told.error.code)
+
+
+def test_a_page_in_place_of_a_stops_answer_stops_nothing() -> None:
+    """A portal's page to log in at may stand before the vendor."""
+    page = Response(status=200, headers={"content-type": "text/html"}, body=b" <html>log in</html>")
+    told = stop(AT_WORK, page, AT_WORK)
+
+    assert isinstance(told, facts.Unanswered)
+    assert told.error.message == "Datameer's answer tells nothing: it is a page, not an answer of its API"
+
+
+AT_WORK = answer({"job-status": "RUNNING", "job-execution-id": 3})
+
+
+def stop(*answers: Response | TransportError) -> Any:
+    """What becomes of the stop of a file's job, given what is answered to the look, the stop, the look afterwards."""
+    given = iter(answers)
+    flow = CANCEL.submit(ROOM.connection(), ROOM.job("cancel", {"file": PENDING}), None)
+    return drive(flow, lambda _: next(given))
 
 
 async def test_a_stop_that_never_arrived_stays_unknown(vendor: Vendor) -> None:

@@ -11,9 +11,10 @@ import pytest
 from relay.core import facts
 from relay.core.answers import unavailable
 from relay.core.facts import Fact
-from relay.core.flow import NoAnswer, TransportError
+from relay.core.flow import NoAnswer, NotLetIn, Response, TransportError
 from relay.core.job import ErrorCode, Job
 from relay.core.lifecycle import Rules, advance
+from relay.core.room import drive
 from relay.core.vendor import Operation
 from relay.edges.http import VendorDriver, VendorLink
 from relay.simulators.faults import Fault, Harm
@@ -353,6 +354,16 @@ async def test_trouble_before_a_publication_publishes_nothing(vendor: Vendor, ha
 
     assert isinstance(fact, facts.NotSent)
     assert vendor.server.ledger.requests["publish"] == 0
+
+
+def test_a_publication_whose_credentials_are_refused_in_between_is_refused() -> None:
+    """Only the look before it was answered: there is nothing to wait for."""
+    answers = iter([Response(status=200, body=b'{"data": []}'), NotLetIn("who are you?")])
+    flow = PUBLISH.submit(ROOM.connection(), ROOM.job("publish"), None)
+    told: Any = drive(flow, lambda _: next(answers))
+
+    assert isinstance(told, facts.Refused)
+    assert told.error.code is ErrorCode.VENDOR_AUTH_FAILED
 
 
 async def test_a_publication_from_a_job_that_the_vendor_lacks_is_refused(vendor: Vendor) -> None:
