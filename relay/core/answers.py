@@ -99,8 +99,10 @@ def _changed(value: JsonValue, change: Callable[[str], str]) -> JsonValue:
 
 def shorten(text: str, longest: int = LONGEST) -> str:
     """The text on one line, printable, at most so long."""
-    line = "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
-    return line if len(line) <= longest else line[: longest - 1] + "…"
+    line = " ".join(text.split())
+    if len(line) > longest:
+        line = line[: longest - 1] + "…"
+    return "".join(char if char.isprintable() else " " for char in line)
 
 
 # --- what an answer means ------------------------------------------------------------------------------------------
