@@ -5,7 +5,7 @@ route.py      what a route is; each noun's file ends in a table of them
 jobs.py deliveries.py vendors.py callbacks.py acts.py health.py
 live.py       events as they come, deliveries as they change
 views.py      how things look, as models: the answers and the OpenAPI document are made of the same
-server.py     the socket
+server.py     the socket; connection.py and framework.py are its two sides of a client's connection
 """
 
 from relay.edges.web.application import build_app

@@ -2,13 +2,12 @@
 
 from aiohttp import web
 
-from relay import __version__
 from relay.edges.web import acts, callbacks, deliveries, health, jobs, live, many, subscriptions, vendors
 from relay.edges.web.connection import watched
 from relay.edges.web.documents import document_routes
 from relay.edges.web.doors import Doors
 from relay.edges.web.problems import as_problems
-from relay.edges.web.route import STOPPING, Route, Stopping, bound
+from relay.edges.web.route import ALWAYS, STOPPING, Route, Stopping, bound
 
 _NOUNS: tuple[Route, ...] = (
     *jobs.ROUTES,
@@ -37,7 +36,4 @@ def build_app(doors: Doors, view: live.Live) -> web.Application:
 
 
 async def _sign(_: web.Request, answer: web.StreamResponse) -> None:
-    """What goes with every answer."""
-    answer.headers.update(
-        {"Server": f"relay/{__version__}", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-    )
+    answer.headers.update(ALWAYS)

@@ -70,7 +70,7 @@ async def read_json(request: web.Request, most: int, model: type[Model]) -> Mode
 def as_model(value: dict[str, Any], model: type[Model]) -> Model:
     """The JSON object as this model. Raises Wrong (422) that names each part that is wrong."""
     try:
-        return model.model_validate_json(orjson.dumps(value))
+        return model.model_validate_json(orjson.dumps(value), by_alias=True, by_name=False)
     except ValidationError as error:
         raise unprocessable(complaints_of(error, model)) from error
 

@@ -9,10 +9,13 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from relay.edges.web.problems import Wrong, body_of
+
+_WHY = body_of(Wrong(503, "too_many_connections", "relay has as many connections as it serves: come again"))
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
-    b"Content-Type: text/plain\r\nContent-Length: 22\r\n\r\ntoo many connections\r\n"
-)
+    b"Content-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%s"
+) % (len(_WHY), _WHY)
 
 
 class Connection(asyncio.Protocol):

@@ -52,28 +52,28 @@ async def as_problems(
     try:
         return await handler(request)
     except Wrong as wrong:
-        return _answer(wrong)
+        return answered(wrong)
     except Refusal as refusal:
-        return _answer(Wrong(refusal.status, refusal.code.value, str(refusal), refusal.complaints))
+        return answered(Wrong(refusal.status, refusal.code.value, str(refusal), refusal.complaints))
     except StoreUnavailable as error:
         log.warning("store.unavailable", stage="http", route=_route(request), error=str(error))
         detail = "relay's store does not answer now: nothing was recorded, ask again"
-        return _answer(Wrong(503, "store_unavailable", detail, headers={"Retry-After": str(RETRY_AFTER)}))
+        return answered(Wrong(503, "store_unavailable", detail, headers={"Retry-After": str(RETRY_AFTER)}))
     except web.HTTPException as error:
-        return _answer(_of_framework(request, error))
+        return answered(_of_framework(request, error))
     except ConnectionError:
         raise  # the client is gone: there is nobody to tell
     except Exception:
         log.exception("http.request_failed", method=request.method, route=_route(request))
-        return _answer(Wrong(500, "internal_error", "a defect in relay: its log has the trace"))
+        return answered(Wrong(500, "internal_error", "a defect in relay: its log has the trace"))
 
 
 def _of_framework(request: web.Request, error: web.HTTPException) -> Wrong:
+    allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     detail = {
         404: f"there is nothing at {request.path}: GET /docs lists what there is",
-        405: f"{request.method} is not answered here",
+        405: f"{request.method} is not answered here; what is: {allow.get('Allow', '').replace(',', ', ')}",
     }.get(error.status, error.reason)
-    allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     return Wrong(error.status, _CODES.get(error.status, "invalid_request"), detail, headers=allow)
 
 
@@ -83,19 +83,22 @@ def _route(request: web.Request) -> str:
     return resource.canonical if resource is not None else "unknown"
 
 
-def _answer(wrong: Wrong) -> web.Response:
-    body = Problem(
+def body_of(wrong: Wrong) -> bytes:
+    """What tells what is wrong, as JSON."""
+    problem = Problem(
         title=HTTPStatus(wrong.status).phrase,
         status=wrong.status,
         code=wrong.code,
         detail=str(wrong),
         errors=tuple(complaint.wire() for complaint in wrong.errors),
     )
+    return problem.model_dump_json().encode()
+
+
+def answered(wrong: Wrong) -> web.Response:
+    """The answer that tells what is wrong."""
     answer = web.Response(
-        body=body.model_dump_json().encode(),
-        status=wrong.status,
-        headers=wrong.headers,
-        content_type="application/problem+json",
+        body=body_of(wrong), status=wrong.status, headers=wrong.headers, content_type="application/problem+json"
     )
     if wrong.close:
         answer.force_close()

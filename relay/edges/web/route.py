@@ -8,8 +8,16 @@ from typing import TypeAlias
 from aiohttp import web
 from pydantic import BaseModel
 
+from relay import __version__
 from relay.edges.web.auth import ANYBODY, Caller, admit
 from relay.edges.web.doors import Doors, Scope
+
+ALWAYS: Mapping[str, str] = {
+    "Server": f"relay/{__version__}",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+"""Headers of every answer."""
 
 READ: frozenset[Scope] = frozenset({"read"})
 SUBMIT: frozenset[Scope] = frozenset({"submit"})

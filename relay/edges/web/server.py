@@ -8,6 +8,7 @@ from aiohttp import web
 from relay.edges.web.application import build_app
 from relay.edges.web.connection import Connection, TurnedAway
 from relay.edges.web.doors import Doors
+from relay.edges.web.framework import Framework
 from relay.edges.web.live import HEARTBEAT, Live
 from relay.edges.web.route import STOPPING
 
@@ -42,15 +43,7 @@ class Server:
         self._most = most_connections
         self._connections: set[Connection] = set()
         self._app = build_app(doors, Live(doors, patience=patience, heartbeat=heartbeat))
-        self._runner = web.AppRunner(
-            self._app,
-            access_log=None,
-            handler_cancellation=False,
-            keepalive_timeout=keepalive,
-            lingering_time=LINGER,
-            auto_decompress=False,
-            shutdown_timeout=shutdown_timeout,
-        )
+        self._runner = web.AppRunner(self._app, handler_cancellation=False, shutdown_timeout=shutdown_timeout)
         self._listener: asyncio.Server | None = None
         self._watchdog: asyncio.Task[None] | None = None
 
@@ -91,7 +84,15 @@ class Server:
         framework = self._runner.server
         if framework is None or not self._make_room():
             return TurnedAway()
-        return Connection(framework(), self._connections, patience=self._patience, keepalive=self._keepalive)
+        inner = Framework(
+            framework,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type] # which is how it is told to keep none
+            keepalive_timeout=self._keepalive,
+            lingering_time=LINGER,
+            auto_decompress=False,
+        )
+        return Connection(inner, self._connections, patience=self._patience, keepalive=self._keepalive)
 
     def _make_room(self) -> bool:
         """Whether there is room for one more, if need be that of the one who has kept relay waiting for longest."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -113,7 +114,9 @@ async def test_more_requests_than_fit_are_told_so(doors: Doors) -> None:
         waiting = asyncio.create_task(http.post("/v1/jobs", json=body, headers={"Prefer": "wait=60"}))
         await until(accepted)
         async with connected(server) as (reader, _):
-            assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 ")
+            assert "too_many_connections" == json.loads(body)["code"]
         await server.stop()
         (await waiting).release()
 
@@ -126,6 +129,39 @@ async def test_what_is_no_http_is_survived(doors: Doors, sent: bytes) -> None:
         await reader.read()
         async with ClientSession(server.url) as http, http.get("/livez") as answer:
             assert answer.status == 200
+
+
+HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /canary\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET /canary HTTP/9.9\r\n\r\n", 400),
+        (b"CANARY/canary /livez HTTP/1.1\r\n\r\n", 400),
+        (HEAD + b"Authorization: Bearer canary\x00\r\n\r\n", 400),
+        (HEAD + b"canary here: x\r\n\r\n", 400),
+        (HEAD + b"Authorization: Bearer " + b"canary" * 2000 + b"\r\n\r\n", 431),
+        (b"GET /v1/callbacks/" + b"canary" * 2000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431),
+    ],
+)
+async def test_what_cannot_be_read_is_a_problem_and_repeated_nowhere(
+    doors: Doors, caplog: pytest.LogCaptureFixture, sent: bytes, status: int
+) -> None:
+    """A request that is none gets a problem; neither that nor the log, where it is no error, has a word of it: a token
+    may be among them."""
+    with structlog.testing.capture_logs() as logged:
+        async with serving(doors) as server, connected(server) as (reader, writer):
+            writer.write(sent)
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+
+    assert (f"{status}", True) == (head.split()[1].decode(), b"application/problem+json" in head)
+    assert ("invalid_request", status) == (json.loads(body)["code"], json.loads(body)["status"])
+    assert b"Server: relay/" in head
+    assert ["http.unreadable"] == [line["event"] for line in logged]
+    assert "canary" not in f"{head!r} {body!r} {logged} {caplog.text}".lower()
+    assert [] == caplog.messages
 
 
 async def test_a_defect_tells_no_details(doors: Doors) -> None:
