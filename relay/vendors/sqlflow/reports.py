@@ -45,8 +45,10 @@ Row: TypeAlias = Mapping[str, JsonValue]
 
 
 def outcome_of(word: JsonValue, statuses: Mapping[str, Outcome]) -> Outcome | None:
-    """What the vendor's word means; None for a word that nobody documents. `statuses` are the connection's own."""
-    return {**OUTCOMES, **statuses}.get(word) if isinstance(word, str) else None
+    """What the vendor's word means, in whichever case; None for a word that nobody documents. `statuses` are the
+    connection's own."""
+    known = {each.lower(): outcome for each, outcome in {**OUTCOMES, **statuses}.items()}
+    return known.get(word.lower()) if isinstance(word, str) else None
 
 
 def state_of(word: JsonValue, statuses: Mapping[str, Outcome]) -> str:

@@ -50,8 +50,8 @@ REASONS: Mapping[str, str] = {
 
 
 def state_of(status: JsonValue) -> VendorState:
-    """relay's word for the vendor's word."""
-    return STATES.get(status, "unknown") if isinstance(status, str) else "unknown"
+    """relay's word for the vendor's word, in whichever case."""
+    return STATES.get(status.upper(), "unknown") if isinstance(status, str) else "unknown"
 
 
 # --- runs ----------------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def row_of(rows: Iterable[Row], run_id: str) -> Row | None:
 
 def same_run(one: JsonValue, other: str) -> bool:
     """Whether two ids are of one run: the vendor may leave the time between day and UUID out."""
-    return isinstance(one, str) and _timeless(one) == _timeless(other)
+    return is_run_id(one) and _timeless(str(one)) == _timeless(other)
 
 
 def _timeless(run_id: str) -> str:
@@ -86,7 +86,7 @@ def fact_of(row: Row, status: str) -> VendorFact:
         case "succeeded":
             return Succeeded(result=result, status=status, warnings=warned(row))
         case "failed":
-            error = JobError(code=ErrorCode.JOB_FAILED, message=REASONS[status])
+            error = JobError(code=ErrorCode.JOB_FAILED, message=REASONS[status.upper()])
             return Failed(error=error, status=status, result=result)
         case "queued" | "running":
             return StillRunning(status=status)
@@ -98,7 +98,7 @@ def warned(row: Row) -> bool:
     """Whether a run that succeeded says of itself that not all went well: its tasks may warn, break or stop."""
     details = row.get("status_details")
     sub_status = (details if isinstance(details, dict) else row).get("sub_status")
-    return sub_status is not None and sub_status != "SUCCESS"
+    return sub_status is not None and str(sub_status).upper() != "SUCCESS"
 
 
 def unknown_word(status: str) -> str:
@@ -125,8 +125,11 @@ def read_launch(response: Response, attempt: int, run: Mapping[str, JsonValue], 
 
 
 def is_run_id(value: JsonValue) -> bool:
-    """Whether this can be the id of a run."""
-    return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable() and " " not in value
+    """Whether this can be the id of a run: a text as a rule, else a whole number."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return False
+    text = str(value)
+    return 0 < len(text) <= 200 and text.isprintable() and " " not in text
 
 
 def unclear(attempt: int, message: str) -> Unanswered:

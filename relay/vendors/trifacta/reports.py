@@ -51,15 +51,15 @@ STATES: Mapping[str, VendorState] = {
     "Cancelled": "canceled",
 }
 """The vendor's words for a job group. Any other word, its own `undefined` among them, tells nothing: keep asking."""
-
+_IN_SMALL = {word.lower(): state for word, state in STATES.items()}
 
 LONGEST_QUOTA = 3600.0
 """Seconds of a quota at most: they are a minute's. A reset beyond is a mistake."""
 
 
 def state_of(status: str | None) -> VendorState:
-    """relay's word for the vendor's word."""
-    return STATES.get(status or "", "unknown")
+    """relay's word for the vendor's word, in whichever case."""
+    return _IN_SMALL.get((status or "").lower(), "unknown")
 
 
 # --- answers to a submit -------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -14,7 +14,7 @@ from relay.core.facts import Fact
 from relay.core.flow import NoAnswer, NotLetIn, Response, TransportError
 from relay.core.job import ErrorCode, Job
 from relay.core.lifecycle import Rules, advance
-from relay.core.room import drive
+from relay.core.room import Answer, drive
 from relay.core.vendor import Operation
 from relay.edges.http import VendorDriver, VendorLink
 from relay.simulators.faults import Fault, Harm
@@ -358,7 +358,7 @@ async def test_trouble_before_a_publication_publishes_nothing(vendor: Vendor, ha
 
 def test_a_publication_whose_credentials_are_refused_in_between_is_refused() -> None:
     """Only the look before it was answered: there is nothing to wait for."""
-    answers = iter([Response(status=200, body=b'{"data": []}'), NotLetIn("who are you?")])
+    answers: Iterator[Answer] = iter([Response(status=200, body=b'{"data": []}'), NotLetIn("who are you?")])
     flow = PUBLISH.submit(ROOM.connection(), ROOM.job("publish"), None)
     told: Any = drive(flow, lambda _: next(answers))
 
