@@ -151,7 +151,10 @@ class Accept:
     async def _take(self, asked: Asked) -> Accepted | Repeat:
         raw = self._parsed(asked)
         try:
-            return await self._store_job(await self._checked(asked, raw), patient=asked.source == "amqp")
+            outcome = await self._store_job(await self._checked(asked, raw), patient=asked.source == "amqp")
+            if isinstance(outcome, Conflict):
+                raise await self._conflict(outcome.job_id, asked.connections)
+            return outcome
         except Refusal as refusal:
             readable = _readable(raw, asked)
             raise Refusal(refusal.code, refusal.complaints, readable, status=refusal.status) from refusal
@@ -193,7 +196,15 @@ class Accept:
             act=_act(asked.by, job, address.target) if asked.by is not None else None,
         )
 
-    async def _store_job(self, new: NewJob, *, patient: bool) -> Accepted | Repeat:
+    async def _conflict(self, job_id: str, seen: frozenset[str] | None) -> Refusal:
+        """Which job has the id is told to those who may see it."""
+        job = None if seen is None else await self._store.job(job_id)
+        hidden = seen is not None and (job is None or job.spec.connection not in seen)
+        whose = "another job" if hidden else job_id
+        message = f"this request id belongs to {whose}, which was asked for something else"
+        return refuse(ErrorCode.IDEMPOTENCY_CONFLICT, "requestId", message, status=409)
+
+    async def _store_job(self, new: NewJob, *, patient: bool) -> Accepted | Repeat | Conflict:
         """`patient` producers wait a moment for a place, so that what comes in bursts is submitted right away."""
         lane = new.job.lane
         reserved = new.delay <= 0 and not new.limited and await self._reserved(lane, patient)
@@ -204,14 +215,12 @@ class Accept:
                 failpoints.hit("work.before_start")
             outcome = await self._store.accept(replace(new, hold=self._work.hold if reserved else None))
             failpoints.hit("accept.after_store")
-            if isinstance(outcome, Conflict):
-                message = f"this request id belongs to {outcome.job_id}, which was asked for something else"
-                raise refuse(ErrorCode.IDEMPOTENCY_CONFLICT, "requestId", message, status=409)
             held = isinstance(outcome, Accepted) and outcome.held
         finally:
             if reserved and not held:
                 self._work.release(lane)
-        self._go_on(outcome, held)
+        if not isinstance(outcome, Conflict):
+            self._go_on(outcome, held)
         return outcome
 
     async def _reserved(self, lane: str, patient: bool) -> bool:

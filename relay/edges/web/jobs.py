@@ -184,7 +184,7 @@ async def _view(call: Call, job: Job) -> JobView:
     if not job.state.terminal:
         now = await call.doors.store.connections_now()
         job = replace(job, waiting_for=held_back(now.get(job.spec.connection)) or job.waiting_for)
-    return job_view(job, call.doors.accounts.get(job.spec.connection), history, result=_shown_result(job))
+    return job_view(job, call.doors.vendors.get(job.spec.vendor), history, result=_shown_result(job))
 
 
 def _shown_result(job: Job) -> tuple[JsonValue, bool]:

@@ -327,6 +327,8 @@ async def _follow(call: Call, feed: Feed[T], query: StreamQuery, wants: Callable
     that was never given, as after the database was restored, with what comes next.
     """
     position = _last_event_id(call.request, query)
+    if call.request.method == "HEAD":
+        return web.Response(headers=_HEADERS)
     live = call.request.app[LIVE]
     with live.listening(call.request, feed) as listener:
         await feed.look()

@@ -209,7 +209,12 @@ def _patched(before: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, A
 
 
 def _check_scope(call: Call, asked: SubscriptionRequest) -> None:
-    """It may name only connections that there are, and its maker may see."""
+    """It may name only connections that there are, and its maker may see; of others nobody learns whether they are."""
+    mine = call.caller.connections
+    if mine is not None and not (asked.connections and mine.issuperset(asked.connections)):
+        own = ", ".join(sorted(mine)) or "none"
+        detail = f"the token {call.caller.name!r} is limited to connections: name some of them in `connections`: {own}"
+        raise Wrong(403, "forbidden", detail)
     unknown = [
         Complaint(path=f"connections[{number}]", message=_no_connection(name, call.doors.accounts))
         for number, name in enumerate(asked.connections)
@@ -217,10 +222,6 @@ def _check_scope(call: Call, asked: SubscriptionRequest) -> None:
     ]
     if unknown:
         raise unprocessable(unknown)
-    mine = call.caller.connections
-    if mine is not None and not (asked.connections and mine.issuperset(asked.connections)):
-        detail = f"the token {call.caller.name!r} is limited to connections: name some of them in `connections`"
-        raise Wrong(403, "forbidden", detail)
 
 
 def _no_connection(name: str, known: Mapping[str, Any]) -> str:

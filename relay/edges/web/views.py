@@ -8,8 +8,8 @@ from pydantic import Field
 
 from relay.core.flow import JsonValue
 from relay.core.job import Job, State
-from relay.core.vendor import Account, Operation, Vendor
-from relay.edges.web.redact import redacted, shown_url
+from relay.core.vendor import Operation, Vendor
+from relay.edges.web.redact import MASK, redacted, shown_url
 from relay.messages import EventError, Message, Webhook, rfc3339
 from relay.ports import Act, ActName, Attempt, ConnectionNow, Delivery, EventName, Note
 
@@ -276,10 +276,10 @@ def job_row(job: Job) -> JobRow:
     return JobRow.model_construct(**_row(job))
 
 
-def job_view(job: Job, account: Account | None, history: Sequence[Note], *, result: tuple[JsonValue, bool]) -> JobView:
-    """A job with its history. `account` tells which of its parameters are secret."""
+def job_view(job: Job, vendor: Vendor | None, history: Sequence[Note], *, result: tuple[JsonValue, bool]) -> JobView:
+    """A job with its history. `vendor` tells which of its parameters are secret: without it all of them may be."""
     spec, target = job.spec, job.spec.target
-    operation = account.vendor.operations.get(spec.operation) if account else None
+    operation = vendor.operations.get(spec.action) if vendor else None
     shown, truncated = result
     return JobView.model_construct(
         **_row(job),
@@ -288,7 +288,9 @@ def job_view(job: Job, account: Account | None, history: Sequence[Note], *, resu
         vendor_cancel=job.vendor_cancel,
         polls=job.polls,
         progress=job.progress,
-        parameters=redacted(spec.parameters, _parameters_schema(operation) if operation else {}),
+        parameters=redacted(spec.parameters, _parameters_schema(operation))
+        if operation
+        else dict.fromkeys(spec.parameters, MASK),
         target=TargetView(job_id=target.job_id, request_id=target.request_id) if target else None,
         completion=CompletionView(
             mode=spec.mode, callback=spec.callback, timeout=spec.timeout, poll_interval=spec.poll_interval

@@ -1,6 +1,7 @@
 """Who may call what."""
 
 import hashlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,44 @@ async def test_a_limited_token_asks_its_connections_alone(http: ClientSession) -
     status, problem = await ask(http, "POST", "/v1/jobs", "limited", {"connection": "tri", "parameters": RECIPE})
 
     assert (403, "connection") == (status, problem["errors"][0]["path"])
+
+
+async def test_a_limited_token_does_not_learn_whose_a_request_id_is(http: ClientSession) -> None:
+    """The one space of request ids tells it that one is taken, and which job has it only where it may see that."""
+    theirs, own = {"connection": "tri", "requestId": "theirs"}, {"connection": "other", "requestId": "own"}
+    await ask(http, "POST", "/v1/jobs", "submitter", {**theirs, "parameters": RECIPE})
+    _, row = await ask(http, "POST", "/v1/jobs", "limited", {**own, "parameters": RECIPE})
+    other = {**own, "parameters": RECIPE, "metadata": {"x": 1}}
+    hidden, told = [
+        await ask(http, "POST", "/v1/jobs", "limited", {**other, "requestId": name}) for name in ("theirs", "own")
+    ]
+
+    assert [(409, "idempotency_conflict")] * 2 == [(status, problem["code"]) for status, problem in (hidden, told)]
+    assert "this request id belongs to another job" in hidden[1]["detail"]
+    assert "job_" not in str(hidden[1])
+    assert row["jobId"] in told[1]["detail"]
+
+
+async def test_a_limited_token_does_not_learn_which_connections_there_are(http: ClientSession) -> None:
+    """Whatever it names that is not its own is refused in the same words, which name its own alone."""
+    answers = []
+    for method, path, body in (
+        ("POST", "/v1/subscriptions", {"name": "s", "url": "https://hooks.example.com/", "connections": ["NAME"]}),
+        ("POST", "/v1/jobs", {"connection": "NAME", "parameters": RECIPE}),
+        ("POST", "/v1/connections/NAME/pause", None),
+        ("POST", "/v1/jobs/cancel", {"filter": {"connection": "NAME"}, "dryRun": True}),
+        ("GET", "/v1/jobs?connection=NAME", None),
+        ("GET", "/v1/deliveries?connection=NAME", None),
+        ("GET", "/v1/callbacks?connection=NAME", None),
+    ):
+        for name in ("tri", "nowhere"):
+            sent = json.loads(json.dumps(body).replace("NAME", name))
+            status, told = await ask(http, method, path.replace("NAME", name), "limited", sent)
+            answers.append((status, json.dumps(told).replace(name, "NAME")))
+
+    assert answers[::2] == answers[1::2]
+    assert [403, 403, 404, 200, 200, 200, 200] == [status for status, _ in answers[::2]]
+    assert [] == [told for _, told in answers if '"tri"' in told or " tri" in told]
 
 
 class TestWithoutTokens:

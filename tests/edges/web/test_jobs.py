@@ -3,13 +3,18 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aiohttp import ClientSession
 
 from relay.app import Relay
-from tests.running import ENDLESS, RECIPE, locked, until
+from relay.simulators.declared import AcmeSimulator
+from relay.vendors.declared.recorded import FILE
+from tests.running import ENDLESS, RECIPE, locked, settings, until
+from tests.running import running as running_relay
 
 RUN: Mapping[str, Any] = {"connection": "tri", "parameters": RECIPE}
 JSON = {"Content-Type": "application/json"}
@@ -199,6 +204,28 @@ async def test_no_secret_is_shown(http: ClientSession) -> None:
     assert ("canary" in json.dumps(job), "canary" in json.dumps(listed)) == (False, False)
     expected = {"url": "https://hooks.example.com/***", "headers": {"Authorization": "***", "X-Team": "data"}}
     assert expected == {name: job["webhooks"][0][name] for name in ("url", "headers")}
+
+
+async def test_no_parameter_that_the_schema_calls_secret_is_shown(tmp_path: Path) -> None:
+    """Whatever it is called: of a job, of its rerun, and after the vendor's declaration has gone."""
+    declared: Any = yaml.safe_load(FILE.read_text())
+    declared["operations"]["run"]["parameters"]["properties"]["pin"] = {"type": "string", "secret": True}
+    shown = []
+    async with AcmeSimulator() as vendor:
+        account = {"vendor": "acme", "baseUrl": vendor.url, "token": "t"}
+        given = settings(tmp_path, vendors={"acme": declared}, connections={"v": account})
+        async with running_relay(tmp_path, given) as relay, ClientSession(relay.server.url) as http:
+            body = {"connection": "v", "parameters": {"report": "daily", "pin": "canary"}}
+            _, first = await post(http, body, Prefer="wait=30")
+            async with http.post(f"/v1/jobs/{first['jobId']}/rerun") as answer:
+                again = await answer.json()
+            ids = (first["jobId"], again["jobId"])
+            await ended(http, ids[1])
+            shown += [(await get(http, f"/v1/jobs/{job_id}"))[1]["parameters"] for job_id in ids]
+        async with running_relay(tmp_path, settings(tmp_path)) as relay, ClientSession(relay.server.url) as http:
+            shown += [(await get(http, f"/v1/jobs/{job_id}"))[1]["parameters"] for job_id in ids]
+
+    assert [{"report": "daily", "pin": "***"}] * 2 + [{"report": "***", "pin": "***"}] * 2 == shown
 
 
 async def test_the_result_stands_alone(http: ClientSession) -> None:

@@ -265,6 +265,20 @@ async def test_a_wrong_query_is_refused(http: ClientSession, query: dict[str, st
     assert (422, list(query)) == (answer.status, [error["path"] for error in problem["errors"]])
 
 
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/deliveries/changes"])
+async def test_whoever_asks_for_the_head_of_a_stream_gets_no_more(relay: Relay, path: str) -> None:
+    """HEAD is answered at once with the stream's headers, and the connection serves on."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.server.port)
+    writer.write(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    following = await reader.readuntil(b"\n")
+    writer.close()
+
+    assert (b"200", True) == (head.split()[1], b"Content-Type: text/event-stream" in head)
+    assert b"HTTP/1.1 200 OK\r\n" == following
+
+
 async def test_more_streams_than_are_served_are_told_so(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams do not take all connections: one too many is a 503 problem, until another has ended."""
     monkeypatch.setattr(live, "MOST_LISTENERS", 1)
