@@ -75,7 +75,11 @@ class VendorServer(ABC):
         await self._runner.cleanup()
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except OSError:
+            await self.stop()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

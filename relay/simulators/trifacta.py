@@ -30,9 +30,9 @@ or `never` does.
     9114        the connection breaks before anything     9404    there is no such flow (404)
 
 Requests are known to faults as `submit`, `poll`, `jobs`, `status`, `cancel`, `outputs`, `publications` and `publish`,
-whose subject is the recipe; as `runFlow`, `flowRun` and `runDeployment`, whose subject is the flow or deployment; and
-as `library`, `jobStatus` and `token`. With `refresh_token` set there is a token service at `/oauth/token`, whose
-refresh tokens serve once.
+whose subject is the recipe; as `runFlow`, `flowRun`, `flowRunStatus` and `runDeployment`, whose subject is the flow or
+deployment; and as `library`, `jobStatus` and `token`. With `refresh_token` set there is a token service at
+`/oauth/token`, whose refresh tokens serve once.
 """
 
 import asyncio
@@ -143,11 +143,19 @@ class Publication:
 
 @dataclass(slots=True, kw_only=True)
 class FlowRun:
-    """A run of a flow."""
+    """A run of a flow. `making`: not all of its job groups are made yet."""
 
     id: int
     flow: str
     groups: "Sequence[JobGroup]"
+    making: bool = False
+
+    def status(self, now: float) -> str:
+        """The vendor's word for how it stands."""
+        words = {group.status(now) for group in self.groups}
+        if self.making or not words <= {"Complete", "Failed", "Canceled"}:
+            return "InProgress"
+        return next(word for word in ("Failed", "Canceled", "Complete") if word in words)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -257,6 +265,7 @@ class TrifactaSimulator(VendorServer):
             web.post("/v4/flows/{id}/run", self._run_flow),
             web.get("/v4/flowRuns/{id}", self._flow_run),
             web.get("/v4/flowRuns/{id}/jobGroups", self._flow_run_groups),
+            web.get("/v4/flowRuns/{id}/status", self._flow_run_status),
             web.post("/v4/deployments/{id}/run", self._run_deployment),
             web.get("/v4/jobLibrary", self._library),
             web.post(TOKEN_PATH, self._exchange),
@@ -436,14 +445,19 @@ class TrifactaSimulator(VendorServer):
             request, lambda run: {"data": [_job_group(group, jobs=False) for group in run.groups]}
         )
 
-    async def _about_flow_run(self, request: web.Request, tell: Callable[[FlowRun], JsonValue]) -> web.StreamResponse:
+    async def _flow_run_status(self, request: web.Request) -> web.StreamResponse:
+        return await self._about_flow_run(request, lambda run: run.status(_now()), on="flowRunStatus")
+
+    async def _about_flow_run(
+        self, request: web.Request, tell: Callable[[FlowRun], JsonValue], on: str = "flowRun"
+    ) -> web.StreamResponse:
         asked = request.match_info["id"]
         run = self.flow_runs.get(asked) if self.flow_runs_have_ids else None
 
         async def do() -> Reply:
             return self._reply(200, tell(run)) if run else self.failure(404, f"flowRun {asked} does not exist")
 
-        return await self.answer(request, "flowRun", do, subject=run.flow if run else "", job=asked)
+        return await self.answer(request, on, do, subject=run.flow if run else "", job=asked)
 
     async def _run_deployment(self, request: web.Request) -> web.StreamResponse:
         deployment = request.match_info["id"]

@@ -144,7 +144,7 @@ def poll(connection: Connection, job: Job) -> Flow[Fact]:
     followed = _followed(job)
     ours = [row for row in rows if str(row.get("id")) in followed] if followed else _new(job, rows)
     for missing in [each for each in followed if each not in _ids(ours)]:
-        one = reports.read_sub_job_status(missing, (yield _status_request(missing)), secrets)
+        one = reports.read_word(missing, (yield _status_request(missing)), secrets)
         if not isinstance(one, dict):
             return one
         ours.append(one)

@@ -176,10 +176,8 @@ def read_rows(response: Response, secrets: Iterable[str] = ()) -> list[Mapping[s
     return rows_of(rows)
 
 
-def read_sub_job_status(
-    sub_job: str, response: Response, secrets: Iterable[str] = ()
-) -> dict[str, JsonValue] | PollFailed | NotFound:
-    """A sub-job of which only the status is told: a bare text."""
+def read_word(id: str, response: Response, secrets: Iterable[str] = ()) -> dict[str, JsonValue] | PollFailed | NotFound:
+    """A sub-job or flow run of which only the status is told: a bare text."""
     if response.status in {404, 410}:
         return NotFound(message=words(response, secrets))
     if not response.ok:
@@ -190,7 +188,7 @@ def read_sub_job_status(
             raise Unreadable("the answer is no status")
     except Unreadable as error:
         return untold(response, error)
-    return {"id": sub_job, "status": status}
+    return {"id": id, "status": status}
 
 
 def _listed(answer: JsonValue) -> JsonValue:

@@ -218,19 +218,39 @@ def poll(connection: Connection, job: Job) -> Flow[Fact]:
     groups = yield from job_groups_of(connection, job)
     if not isinstance(groups, dict):
         return groups
-    run = Run(run_of(job).flow_run, list(groups))
-    ref = Ref(id=job.vendor_job_id or "", ids=tuple(groups))
+    run = run_of(job)
+    ref = Ref(id=job.vendor_job_id or "", ids=tuple(dict.fromkeys((*groups, *run.job_groups))))
     parts = [reports.fact_of(each["status"], each, reports.jobs_of(each)) for each in groups.values()]
-    if all(not isinstance(part, StillRunning) for part in parts):
+    if groups and all(not isinstance(part, StillRunning) for part in parts):
+        whole = yield from _whole(connection, job, run)
+        if isinstance(whole, PollFailed):
+            return whole
         parts = yield from _with_reasons(connection, job, groups, parts)
+        failed = any(isinstance(part, Failed) for part in parts)
+        if isinstance(whole, StillRunning) or (whole is not None and not failed):
+            parts.append(whole)
     result = {"flowRunId": run.flow_run, "data": list(groups.values())}
     return together(parts, ref, result)
 
 
+def _whole(connection: Connection, job: Job, run: Run) -> Flow[VendorFact | PollFailed | None]:
+    """What the flow run says of itself, where that is more than its job groups do: of one whose jobs the vendor makes
+    one by one, those that are there may have ended before the next is. None where a release does not tell."""
+    if run.flow_run is None or job.spec.parameters.get("runAsync") is not True:
+        return None
+    response = yield Request(method="GET", path=f"{FLOW_RUNS}/{run.flow_run}/status")
+    told = reports.read_word(run.flow_run, response, secrets_of(connection, job))
+    if isinstance(told, PollFailed) and not response.ok:
+        return told
+    return reports.fact_of(told["status"], told, ()) if isinstance(told, dict) else None
+
+
 def job_groups_of(connection: Connection, job: Job) -> Flow[dict[str, JobGroup] | PollFailed | NotFound]:
-    """The run's job groups with their states, by id, none if none is made yet; or why they cannot be told."""
+    """The run's job groups with their states, by id, none if none is made yet; or why they cannot be told. One that is
+    gone says so only when no other is at work any more."""
     run, secrets = run_of(job), secrets_of(connection, job)
     groups: dict[str, JobGroup] = {}
+    gone: NotFound | None = None
     if run.flow_run is not None:
         response = yield Request(method="GET", path=f"{FLOW_RUNS}/{run.flow_run}/jobGroups")
         if response.status not in {404, 410} or not run.job_groups:  # older releases lack the path
@@ -241,9 +261,14 @@ def job_groups_of(connection: Connection, job: Job) -> Flow[dict[str, JobGroup] 
     for each in run.job_groups:
         if each not in groups:
             one = reports.read_one_job_group((yield look_request(each)), secrets)
-            if not isinstance(one, dict):
+            if isinstance(one, PollFailed):
                 return one
-            groups[each] = one
+            if isinstance(one, NotFound):
+                gone = gone or NotFound(message=f"job group {each}: {one.message}")
+            else:
+                groups[each] = one
+    if gone is not None and not any(_at_work(group) for group in groups.values()):
+        return gone
     return groups
 
 

@@ -19,8 +19,18 @@ from relay.core.vendor import Operation
 from relay.edges.http import VendorDriver, VendorLink
 from relay.simulators.faults import Fault, Harm
 from relay.simulators.trifacta import Fate, TrifactaSimulator
-from relay.vendors.trifacta import DETAILS, HISTORY, LIST_RUNNING, PUBLISH, RUN, RUN_DEPLOYMENT, RUN_FLOW, VENDOR
-from relay.vendors.trifacta.recorded import PUBLICATION, ROOM
+from relay.vendors.trifacta import (
+    DETAILS,
+    HISTORY,
+    LIST_RUNNING,
+    PUBLISH,
+    RUN,
+    RUN_DEPLOYMENT,
+    RUN_FLOW,
+    VENDOR,
+    several,
+)
+from relay.vendors.trifacta.recorded import PUBLICATION, ROOM, answer, group
 
 FOREVER = Fate(duration=float("inf"))
 
@@ -139,6 +149,65 @@ async def test_a_flows_run_with_no_job_yet_goes_on(vendor: Vendor) -> None:
 
     assert isinstance(fact, facts.StillRunning)
     assert isinstance(told, facts.PollFailed)
+
+
+async def test_a_flows_run_does_not_end_before_all_its_jobs_are_made(vendor: Vendor) -> None:
+    """Where the vendor makes them one by one, those that are there may have ended already: its own word decides."""
+    job = await vendor.started(RUN_FLOW, flow(7, 8, runAsync=True))
+    vendor.server.flow_runs["5001"].making = True
+    seen, still = await vendor.poll(RUN_FLOW, job)
+    vendor.server.flow_runs["5001"].making = False
+    _, ended = await vendor.poll(RUN_FLOW, seen)
+
+    assert isinstance(still, facts.StillRunning)
+    assert ("InProgress", ("961247", "961248")) == (still.status, seen.vendor_job_ids)
+    assert isinstance(ended, facts.Succeeded)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (answer(200, "Created"), facts.StillRunning),
+        (answer(200, "Nonsense"), facts.StillRunning),
+        (answer(200, "Complete"), facts.Succeeded),
+        (answer(200, "Failed"), facts.Failed),
+        (answer(200, "Canceled"), facts.Canceled),
+        (answer(404), facts.Succeeded),
+        (answer(200, {"status": "Created"}), facts.Succeeded),
+        (answer(503), facts.PollFailed),
+        (answer(401), facts.PollFailed),
+    ],
+)
+def test_a_flows_run_of_which_all_jobs_that_are_there_ended_well_ends_as_it_says(said: Response, kind: type) -> None:
+    """A release that does not say it is believed by its jobs, one that is in trouble is asked again."""
+    job = ROOM.running("runFlow", parameters=flow(7, runAsync=True), memo={"flowRun": "12", "jobGroups": []})
+    answers = iter([answer(200, {"data": [group(7)]}), said])
+
+    assert kind is type(drive(several.poll(ROOM.connection(), job), lambda _: next(answers)))
+
+
+async def test_a_flows_run_that_failed_says_why_but_once(vendor: Vendor) -> None:
+    """The reason is the job group's; the flow run, which has none of its own, adds no word to it."""
+    job = await vendor.started(RUN_FLOW, flow(9001, 7, runAsync=True))
+    _, fact = await vendor.poll(RUN_FLOW, job)
+
+    assert isinstance(fact, facts.Failed)
+    assert fact.error.message.endswith("filewriter 22: the output path cannot be written")
+
+
+async def test_a_job_group_that_is_gone_waits_for_the_others() -> None:
+    """The run cannot end well any more, and has not ended while a job of it is at work."""
+    async with at(duration=0.0, fates={"5": FOREVER}, flow_runs=False) as vendor:
+        job = await vendor.started(RUN_FLOW, flow(5, 7))
+        del vendor.server.job_groups["961248"]
+        seen, still = await vendor.poll(RUN_FLOW, job)
+        vendor.server.finish("961247", "Complete")
+        _, gone = await vendor.poll(RUN_FLOW, seen)
+
+    assert isinstance(still, facts.StillRunning)
+    assert job.vendor_job_ids == seen.vendor_job_ids
+    assert isinstance(gone, facts.NotFound)
+    assert gone.message.startswith("job group 961248: Trifacta answered 404")
 
 
 @pytest.mark.parametrize("operation", [RUN_FLOW, RUN_DEPLOYMENT], ids=lambda operation: operation.name)
