@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from relay.cli import app
 from relay.core.room import Room
 from relay.core.vendor import OPERATIONS
 from relay.kit import Broken, cases_of
@@ -77,3 +79,13 @@ def test_the_guide_writes_a_vendor_that_keeps_every_promise(guided: Room) -> Non
 
     assert ["__init__.py", "flows.py", "recorded.py", "reports.py", "wire.py"] == sorted(names)
     assert [] == broken
+
+
+def test_no_help_is_cut_short() -> None:
+    """In a terminal of 80 columns every list of commands says of each a whole sentence."""
+    asked: list[list[str]] = [[], *([str(group.name)] for group in app.registered_groups)]
+    told = [CliRunner().invoke(app, [*names, "--help"], terminal_width=80) for names in asked]
+    lines = [line for each in told for line in each.output.splitlines()]
+
+    assert [0] * len(asked) == [each.exit_code for each in told]
+    assert [] == [line for line in lines if line.endswith("...") and not line.startswith("Usage:")]

@@ -29,7 +29,10 @@ def index(
     server: Server = HOME,
     token: Token = None,
 ) -> None:
-    """List what was done through the API, by whose token and when, newest first. Acts are kept for a year."""
+    """List what was done, by whom and when.
+
+    Through the API, by whose token, newest first. Acts are kept for a year.
+    """
     chosen = {"since": output.moment(since, "--since"), "until": output.moment(until, "--until")}
     found = list(Client(server, token).rows("/v1/acts", limit, by=by, what=what, target=target, **chosen))
     if as_json:

@@ -23,7 +23,10 @@ def index(
     server: Server = HOME,
     token: Token = None,
 ) -> None:
-    """List callbacks to fixed URLs whose job relay does not know (yet), newest first. They are kept for a week."""
+    """List callbacks of unknown jobs, newest first.
+
+    Those to fixed URLs whose job relay does not know (yet). They are kept for a week.
+    """
     found = Client(server, token).get("/v1/callbacks", connection=connection, limit=limit)
     if as_json:
         output.print_json(found)

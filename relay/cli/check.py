@@ -32,7 +32,10 @@ def check(
     offline: Annotated[bool, typer.Option("--offline", help="The settings alone: ask nobody.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check settings, database, broker and each connection; exit code 1 if any fails."""
+    """Check settings, database, broker, connections.
+
+    Told one by one; nothing is changed. Exit code 1 if any fails.
+    """
     settings = settings_of(config)
     findings = run(_findings(settings, offline=offline))
     if as_json:

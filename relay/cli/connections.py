@@ -19,7 +19,7 @@ def _connections() -> None:
 
 @app.command("list")
 def index(as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
-    """List the connections, what may be asked of each, and how its jobs stand."""
+    """List the connections. What may be asked of each, and how its jobs stand."""
     found = Client(server, token).get("/v1/connections")["items"]
     if as_json:
         output.print_json(found)
@@ -43,7 +43,7 @@ def index(as_json: AsJson = False, server: Server = HOME, token: Token = None) -
 
 @app.command()
 def pause(name: Name, as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
-    """Ask nothing more of its vendor: jobs wait, callbacks are still taken, deadlines run on."""
+    """Ask nothing more of its vendor. Jobs wait, callbacks are still taken, deadlines run on."""
     _show(Client(server, token).post(f"/v1/connections/{segment(name)}/pause"), as_json)
 
 
@@ -55,7 +55,10 @@ def resume(name: Name, as_json: AsJson = False, server: Server = HOME, token: To
 
 @app.command("test")
 def greet(name: Name, as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
-    """Ask its vendor something that changes nothing: whether it lets relay in. Exit code 1 if it does not."""
+    """Ask whether its vendor lets relay in.
+
+    Something that changes nothing. Exit code 1 if it does not.
+    """
     found = Client(server, token).post(f"/v1/connections/{segment(name)}/test")
     if as_json:
         output.print_json(found)

@@ -12,15 +12,16 @@ app = typer.Typer(help="Who was told how jobs ended.", no_args_is_help=True, ric
 
 Named = Annotated[str, typer.Argument(metavar="DELIVERY", help="The delivery's id.")]
 Undelivered = Annotated[bool, typer.Option("--undelivered", help="Every state but delivered.")]
+OfState = Annotated[str | None, typer.Option(help="pending, delivered, exhausted, blocked or disabled.")]
 Job = Annotated[str | None, typer.Option(help="A job's id.")]
 Subscription = Annotated[str | None, typer.Option(help="A subscription's id.")]
-Target = Annotated[str | None, typer.Option(help="A URL's host, or a queue's name.")]
+Target = Annotated[str | None, typer.Option(help="As the list shows it: a URL's host and port, or a queue's name.")]
 Event = Annotated[str | None, typer.Option(help="onJobSuccess or onJobFailure.")]
 
 
 @app.command("list")
 def index(
-    state: str | None = None,
+    state: OfState = None,
     undelivered: Undelivered = False,
     job: Job = None,
     subscription: Subscription = None,
@@ -81,7 +82,7 @@ def show(
 
 @app.command()
 def watch(
-    state: str | None = None,
+    state: OfState = None,
     undelivered: Undelivered = False,
     job: Job = None,
     subscription: Subscription = None,
@@ -92,9 +93,9 @@ def watch(
     server: Server = HOME,
     token: Token = None,
 ) -> None:
-    """Follow deliveries as they are made, tried, ended and sent again: a line for each change, or for several that
-    come close together.
+    """Follow deliveries as they change.
 
+    They are made, tried, ended and sent again: a line for each change, or for several that come close together.
     Each line: when, delivery, job, event, target, state, attempts, why; with --json the delivery as listed.
     """
     chosen = _chosen(state, undelivered, job, subscription, target, event, connection, None, None)
@@ -104,7 +105,7 @@ def watch(
 @app.command()
 def redeliver(
     delivery: Annotated[str | None, typer.Argument(metavar="DELIVERY", help="One by its id; else filter.")] = None,
-    state: str | None = None,
+    state: OfState = None,
     undelivered: Undelivered = False,
     job: Job = None,
     subscription: Subscription = None,
@@ -118,9 +119,10 @@ def redeliver(
     server: Server = HOME,
     token: Token = None,
 ) -> None:
-    """Send an ended delivery again, or all that a filter chooses: the same event ids and bytes.
+    """Send again what has ended, one or by filter.
 
-    Each target gets them at its own pace. Those that arrived are meant only with `--state delivered`.
+    The same event ids and bytes, signed anew. Each target gets them at its own pace. Those that arrived are meant only
+    with `--state delivered`.
     """
     chosen = _chosen(state, undelivered, job, subscription, target, event, connection, since, until)
     if (delivery is None) == (not chosen) or (delivery is not None and dry_run):

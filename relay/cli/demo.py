@@ -8,11 +8,13 @@ import base64
 import contextlib
 import json
 import secrets
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import aio_pika
@@ -293,14 +295,14 @@ class Demo:
         return fine and not twice
 
     def _where_to_look(self, relay: Relay) -> None:
-        url = relay.server.url
+        url, own = relay.server.url, "relay" if which("relay") else sys.argv[0]
         self.console.print(f"""
 relay stays up; Ctrl-C ends it. Try, from another terminal:
 
-  curl -s {url}/v1/jobs?requestId=demo-failure
+  curl -s '{url}/v1/jobs?requestId=demo-failure'
   curl -s {url}/v1/deliveries
   curl -s {url}/metrics
-  relay jobs list --server {url}
+  {own} jobs list --server {url}
   {url}/docs
 """)
 

@@ -15,20 +15,26 @@ app = typer.Typer(help="What became of requests.", no_args_is_help=True, rich_ma
 ENDED = frozenset({"succeeded", "failed", "canceled", "expired"})
 Named = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or its request id.")]
 Chosen = Annotated[str | None, typer.Argument(metavar="JOB", help="The job's id, or its request id; else filter.")]
-Metadata = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")]
+OfState = Annotated[
+    str | None,
+    typer.Option(help="accepted, submitting, uncertain, running, succeeded, failed, canceled or expired."),
+]
+Operation = Annotated[str | None, typer.Option(help="Such as run; `relay vendors list` has all.")]
+ErrorCode = Annotated[str | None, typer.Option(help="Such as job_failed or deadline_exceeded.")]
+Metadata = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only jobs with this metadata.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell how many, and which.")]
 
 
 @app.command("list")
 def index(
-    state: str | None = None,
+    state: OfState = None,
     connection: str | None = None,
     vendor: str | None = None,
-    operation: str | None = None,
+    operation: Operation = None,
     request_id: str | None = None,
     vendor_job_id: str | None = None,
     correlation_id: str | None = None,
-    error_code: str | None = None,
+    error_code: ErrorCode = None,
     metadata: Metadata = None,
     since: Since = None,
     until: Until = None,
@@ -51,7 +57,7 @@ def index(
 
 @app.command()
 def show(job: Named, as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
-    """One job's whole story: what was asked, what happened, who was told."""
+    """Tell one job's whole story. What was asked, what happened, who was told; while it waits, for what."""
     client = Client(server, token)
     found = job_named(client, job)
     deliveries = list(client.rows("/v1/deliveries", 200, jobId=found["jobId"]))
@@ -65,10 +71,10 @@ def show(job: Named, as_json: AsJson = False, server: Server = HOME, token: Toke
 def cancel(
     job: Chosen = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until the vendor has taken or refused it.")] = False,
-    state: str | None = None,
+    state: OfState = None,
     connection: str | None = None,
     vendor: str | None = None,
-    operation: str | None = None,
+    operation: Operation = None,
     metadata: Metadata = None,
     since: Since = None,
     until: Until = None,
@@ -77,7 +83,7 @@ def cancel(
     server: Server = HOME,
     token: Token = None,
 ) -> None:
-    """Ask for a job's end, or for that of all that a filter chooses. Each cancel is a job of its own."""
+    """Cancel a job, or all that a filter chooses. Each cancel is a job of its own."""
     chosen = _chosen(state, connection, vendor, operation, None, metadata, since, until)
     _act("cancel", Client(server, token), job, chosen, wait=wait, dry_run=dry_run, as_json=as_json)
 
@@ -86,11 +92,11 @@ def cancel(
 def rerun(
     job: Chosen = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until it has ended.")] = False,
-    state: str | None = None,
+    state: OfState = None,
     connection: str | None = None,
     vendor: str | None = None,
-    operation: str | None = None,
-    error_code: str | None = None,
+    operation: Operation = None,
+    error_code: ErrorCode = None,
     metadata: Metadata = None,
     since: Since = None,
     until: Until = None,
@@ -99,7 +105,7 @@ def rerun(
     server: Server = HOME,
     token: Token = None,
 ) -> None:
-    """Run a job again with the same parameters, or all that a filter chooses and that have ended."""
+    """Run an ended job again, or all that a filter chooses. Each run is a job of its own, with the same parameters."""
     chosen = _chosen(state, connection, vendor, operation, error_code, metadata, since, until)
     _act("rerun", Client(server, token), job, chosen, wait=wait, dry_run=dry_run, as_json=as_json)
 
@@ -108,16 +114,17 @@ def rerun(
 def watch(
     job: Annotated[str | None, typer.Argument(metavar="JOB", help="The job's id, or its request id; else all.")] = None,
     connection: str | None = None,
-    operation: str | None = None,
+    operation: Operation = None,
     event: Annotated[str | None, typer.Option(help="onJobSuccess or onJobFailure.")] = None,
     metadata: Metadata = None,
     as_json: AsJson = False,
     server: Server = HOME,
     token: Token = None,
 ) -> None:
-    """Follow a job until it ends (exit code 1 unless it succeeded), or how all jobs end, as they do.
+    """Follow a job to its end, or the ends of all.
 
-    Of all jobs each end is a line: when, job, request, connection, operation, status, why; with --json its event.
+    Exit code 1 unless the one job succeeded. Of all jobs each end is a line: when, job, request, connection, operation,
+    status, why; with --json its event.
     """
     tags = output.pairs_of(metadata or [], "--metadata")
     wanted = {"connection": connection, "operation": operation, "event": event}

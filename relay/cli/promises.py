@@ -36,7 +36,10 @@ def hold(
     ] = None,
     patience: Annotated[float, typer.Option(min=1, help="Seconds for each operation at the server.")] = PATIENCE,
 ) -> None:
-    """Hold a vendor's room against the promises of every room, and say what it breaks."""
+    """Hold a vendor against every room's promises.
+
+    By its recorded exchanges and, if there is one, at its server; what it breaks is said in words.
+    """
     from relay import log
 
     log.configure("error", "console")

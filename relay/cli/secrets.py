@@ -30,7 +30,9 @@ def reencrypt(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Encrypt with the first key of RELAY_SECRET_KEY what an older one encrypted, and tell which of them may go.
+    """Encrypt anew with the first key.
+
+    What an older key of RELAY_SECRET_KEY encrypted; and tell which of them may go.
 
     With SQLite relay has to be stopped, with PostgreSQL relays may go on. It can be run again at any time.
     """

@@ -29,7 +29,10 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="End when everything has been shown.")] = False,
     amqp: Annotated[bool, typer.Option("--amqp", help="Through the broker that RELAY_AMQP__URL names.")] = False,
 ) -> None:
-    """Show jobs going from request to event, with a stand-in vendor and a receiver."""
+    """Show jobs going from request to event.
+
+    With stand-in vendors, and a receiver that checks signatures.
+    """
     from relay.cli.demo import show
 
     url = os.environ.get("RELAY_AMQP__URL") if amqp else None

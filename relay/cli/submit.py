@@ -30,7 +30,7 @@ def submit(
     server: Server = HOME,
     token: Token = None,
 ) -> None:
-    """Ask for a job, by a file or by options; options are laid over the file."""
+    """Ask for a job. By a file or by options; options are laid over the file."""
     given = {"connection": connection, "operation": operation, "requestId": request_id}
     wanted: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if parameters := _nested(parameter or []):
@@ -55,8 +55,12 @@ def _body(file: str | None, wanted: dict[str, Any]) -> bytes:
         raise Failed(f"{file} is not JSON: {error}") from error
     if not isinstance(request, dict):
         raise Failed(f"{file} is no request: that is a JSON object")
-    parameters = {**request.get("parameters", {}), **wanted.pop("parameters", {})}
-    return json.dumps({**request, **wanted, **({"parameters": parameters} if parameters else {})}).encode()
+    if more := wanted.pop("parameters", None):
+        given = request.get("parameters", {})
+        if not isinstance(given, dict):
+            raise Failed(f"{file}: its parameters are no JSON object, and --parameter adds to them")
+        request["parameters"] = {**given, **more}
+    return json.dumps({**request, **wanted}).encode()
 
 
 def _read(file: str) -> bytes:

@@ -103,7 +103,7 @@ def update(
     server: Server = HOME,
     token: Token = None,
 ) -> None:
-    """Change what is given; headers are added to those that it has."""
+    """Change what is given. Headers are added to those that it has."""
     given = {"name": name, "url": url, "triggerEvent": event, "connections": connection, "operations": operation}
     given |= _how(metadata, header, body, method, signature, signature_header, schedule, timeout, retry_on, insecure)
     client = Client(server, token)
@@ -123,7 +123,7 @@ def delete(subscription: Named, server: Server = HOME, token: Token = None) -> N
 
 @app.command("test")
 def try_out(subscription: Named, as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
-    """Send a test event at once, once; exit code 1 unless it arrived."""
+    """Send a test event, once. Exit code 1 unless it arrived."""
     client = Client(server, token)
     came = client.post(f"/v1/subscriptions/{_found(client, subscription)['id']}/test")
     if as_json:
@@ -150,7 +150,7 @@ def pause(subscription: Named, as_json: AsJson = False, server: Server = HOME, t
 
 @app.command()
 def resume(subscription: Named, as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
-    """Let its deliveries go again, one first; also what was disabled."""
+    """Let its deliveries go again. One first; also what was disabled."""
     _acted(subscription, "resume", as_json, Client(server, token))
 
 
@@ -164,7 +164,7 @@ def rotate_secret(
     server: Server = HOME,
     token: Token = None,
 ) -> None:
-    """Make a new signing secret, shown now and never again."""
+    """Make a new signing secret. It is shown now, and never again; for a time the old one signs as well."""
     client = Client(server, token)
     path = f"/v1/subscriptions/{_found(client, subscription)['id']}/rotate-secret"
     _tell(client.post(path, json.dumps({"graceSeconds": grace}).encode()), as_json)

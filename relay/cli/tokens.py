@@ -24,7 +24,10 @@ def _tokens() -> None:
 def create(
     name: Annotated[str, typer.Argument(help="Whose it is; logs and audits show it.")],
     scope: Annotated[
-        list[str] | None, typer.Option(help="read, submit or operate; may be given several times.")
+        list[str] | None,
+        typer.Option(
+            help="read: look; submit: ask for jobs, cancel or rerun one; operate: all else. May be given several times."
+        ),
     ] = None,
     connection: Annotated[
         list[str] | None, typer.Option(help="Only for this connection; may be given several times.")

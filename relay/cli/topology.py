@@ -24,7 +24,10 @@ def definitions(
     vhost: str = "/",
     user: Annotated[str, typer.Option(help="Whom the permissions are for.")] = "relay",
 ) -> None:
-    """Print what `rabbitmqctl import_definitions` takes: exchanges, queues, bindings and relay's permissions."""
+    """Print exchanges, queues and permissions.
+
+    As `rabbitmqctl import_definitions` takes them, with the bindings.
+    """
     from relay.app import topology_of
     from relay.edges.amqp import Topology
     from relay.edges.amqp import definitions as made_of
@@ -35,7 +38,7 @@ def definitions(
 
 @app.command()
 def check(config: Config = None) -> None:
-    """Whether the broker has them; exit code 1 if not."""
+    """Tell whether the broker has them. Exit code 1 if not."""
     typer.echo(run(look_at(broker_of(settings_of(config)))))
 
 

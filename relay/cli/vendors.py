@@ -56,7 +56,7 @@ def show(
 def validate(
     file: Annotated[Path, typer.Argument(help="A declaration, or settings with `vendors`.")], as_json: AsJson = False
 ) -> None:
-    """Check declared vendors: every mistake with its line, or what they can be asked. Asks nobody."""
+    """Check declared vendors. Tells every mistake with its line, or what they can be asked. Asks nobody."""
     from relay.edges.web.views import vendor_view
     from relay.settings import RESERVED, declarations_of
     from relay.vendors.declared import vendor_of

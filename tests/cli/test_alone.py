@@ -181,15 +181,18 @@ async def test_serve_runs_until_it_is_told_to_stop(tmp_path: Path) -> None:
 
 
 async def test_simulate_serves_a_vendor(tmp_path: Path) -> None:
-    """`relay simulate` is a vendor to run jobs at, until SIGTERM."""
+    """`relay simulate` is a vendor to run jobs at, until SIGTERM; the port is its own meanwhile."""
     port = free_port()
     process = await started("simulate", "trifacta", "--port", str(port))
     async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/__ledger") as answer:
         assert answer.status == 200
+    second = await run("simulate", "trifacta", "--port", str(port))
     process.terminate()
     assert process.stdout is not None
     await process.stdout.read()
 
+    assert (1, 1) == (second.code, len(second.err.splitlines()))
+    assert f"cannot listen at 127.0.0.1:{port}: Address already in use" in second.err
     assert await process.wait() == 0
 
 

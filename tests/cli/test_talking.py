@@ -35,6 +35,17 @@ async def test_submit_by_file_or_standard_input(cli: Cli, tmp_path: Path) -> Non
     assert ("b", 0) == (other.json["requestId"], other.code)
 
 
+async def test_what_takes_no_parameters_is_told_so(cli: Cli) -> None:
+    """--parameter over a request whose own parameters are no object is an error in words, not a trace."""
+    done = await cli("submit", "-", "--parameter", "x=1", stdin='{"connection": "tri", "parameters": 3}')
+
+    assert (1, "", "relay: -: its parameters are no JSON object, and --parameter adds to them\n") == (
+        done.code,
+        done.out,
+        done.err,
+    )
+
+
 async def test_waiting_tells_how_it_ended(cli: Cli) -> None:
     """With --wait the exit code says whether the job succeeded, and the vendor's reason is shown."""
     done = await cli("submit", *FAILS, "--wait")
