@@ -38,6 +38,7 @@ from relay.ports import (
     Trial,
     Unroutable,
 )
+from relay.stages.loop import insist
 from relay.stages.record import REPLY_PATIENCE
 from relay.stages.subscriptions import SubscriptionBook
 
@@ -121,7 +122,7 @@ class Announce:
             subscription=self._subscription_mark(delivery, result) if delivery.kind == "subscription" else None,
         )
         failpoints.hit("announce.before_record")
-        await self._store.record(change)
+        await insist(lambda: self._store.record(change), delivery.id)
         failpoints.hit("announce.after_record")
         if change.subscription is not None and change.subscription.disable:
             await self._subscriptions.refresh()

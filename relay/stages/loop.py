@@ -28,6 +28,7 @@ class Row(Protocol):
 
 
 R = TypeVar("R", bound=Row)
+T = TypeVar("T")
 
 LOOK = 0.25
 """Seconds between looks for what other replicas have left."""
@@ -35,6 +36,20 @@ BREAK_EVERY = 1.0
 """Seconds between looks for acts that have outlasted their lease."""
 LEASE_MARGIN = 15.0
 """Seconds for which a lease outlives its act's time."""
+
+
+async def insist(record: Callable[[], Awaitable[T]], row: str) -> T:
+    """The record of what an act has learned, made again and again while the store is away, until the end of the row's
+    lease breaks it off: what was answered once cannot always be asked again, and nobody else acts meanwhile."""
+    troubles = 0
+    while True:
+        try:
+            return await record()
+        except StoreUnavailable as error:
+            troubles += 1
+            write = log.warning if troubles == 1 else log.debug
+            write("store.unavailable", row=row, error=str(error))
+        await asyncio.sleep(backoff(troubles, base=0.1, cap=5.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 import orjson
@@ -40,7 +41,7 @@ from relay.ports import (
     Store,
     StoredCallback,
 )
-from relay.stages.loop import Loop
+from relay.stages.loop import Loop, insist
 
 log = structlog.get_logger()
 
@@ -152,10 +153,11 @@ class Recorder:
     ) -> Job | None:
         """Record the fact; the job as it is now, None where the fact changed nothing.
 
-        `consumes` names the callback that it came from; `leased` says whether the caller has the job's lease, and
-        `heard` whether the fact tells how the vendor fares.
+        `consumes` names the callback that it came from; `leased` says whether the caller has the job's lease, so that a
+        store that is away is waited for, and `heard` whether the fact tells how the vendor fares. Raises
+        StoreUnavailable.
         """
-        mark = self._lane_mark(job, fact, heard=heard)
+        mark, insists = self._lane_mark(job, fact, heard=heard), leased
         while True:
             step = self.step(job, fact, via)
             if not step.moved:
@@ -163,7 +165,8 @@ class Recorder:
                 if leased and not job.state.terminal:
                     await self._store.record(JobMoved(job=job, delay=LOOK_AGAIN, lane=mark))
                 return None
-            outcome = await self._commit(job, step, mark=mark, consumes=consumes)
+            commit = partial(self._commit, job, step, mark=mark, consumes=consumes)
+            outcome = await (insist(commit, job.id) if insists else commit())
             if isinstance(outcome, Recorded):
                 assert outcome.job is not None
                 return outcome.job

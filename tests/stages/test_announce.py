@@ -1,13 +1,16 @@
 """Events on their way to URLs: what is sent, and what each answer leads to."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from standardwebhooks import Webhook as StandardWebhook
+from structlog.testing import capture_logs
 
 import relay
 from relay.core.egress import EgressPolicy
@@ -18,7 +21,7 @@ from relay.simulators.trifacta import TrifactaSimulator
 from relay.stages import announce
 from relay.stages.record import url_lane
 from tests.edges.http_peers import refused_port
-from tests.stages.bench import RUN, Bench
+from tests.stages.bench import RUN, Bench, locked, until
 from tests.stages.conftest import Furnish
 from tests.stages.receiver import Heard, Receiver, Say, receiving
 
@@ -625,6 +628,21 @@ async def test_a_probe_that_is_blocked_lets_another_go(bench: Bench) -> None:
     bench.clock.tick(10)
 
     assert [1, 1] == [await bench.turn("announce"), await bench.turn("announce")]
+
+
+async def test_an_attempt_counts_though_the_store_is_away(furnish: Furnish, receiver: Receiver, tmp_path: Path) -> None:
+    """What a receiver has had is recorded once the store is back, and not sent again."""
+    async with furnish(patience=0.01) as bench:
+        await ended(bench, {"url": receiver.url})
+        (claimed,) = (await bench.claim("announce")).deliveries
+        with capture_logs() as lines, locked(tmp_path):
+            sending = asyncio.create_task(bench.announce.act(claimed))
+            await until(lambda: sending.done() or "store.unavailable" in {line["event"] for line in lines})
+        await sending
+        bench.clock.tick(DAY)
+        await bench.settle("announce")
+
+        assert ("delivered", 1, 1) == ((one := await bench.delivery()).state, one.attempts, len(receiver.heard))
 
 
 async def test_a_redelivery_sends_the_same_anew(bench: Bench, receiver: Receiver) -> None:

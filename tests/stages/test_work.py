@@ -1,10 +1,13 @@
 """One act a turn: what is asked of the vendor, and what becomes of the job."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from relay import failpoints
 from relay.core.answers import unavailable
@@ -17,7 +20,7 @@ from relay.simulators.faults import Fault
 from relay.simulators.trifacta import Fate, TrifactaSimulator
 from relay.stages.work import MISSING_CONNECTION_DELAY
 from relay.vendors.trifacta import VENDOR
-from tests.stages.bench import RUN, Bench, altered
+from tests.stages.bench import RUN, Bench, altered, locked, until
 from tests.stages.conftest import Furnish
 
 POLLED = {**RUN, "completion": {"mode": "poll", "pollInterval": 5}}
@@ -377,6 +380,22 @@ async def test_a_silent_holder_leaves_its_submit_uncertain(bench: Bench, vendor:
 
     assert State.RUNNING is (await bench.now(job)).state
     assert {job.key: 1} == vendor.ledger.made_by_key()
+
+
+async def test_an_answer_outlives_a_store_that_is_away(furnish: Furnish, tmp_path: Path) -> None:
+    """What the vendor has answered is recorded once the store is back: nobody has to find out whether it has it."""
+    async with furnish(patience=0.01, vendor=BLIND) as bench:
+        job = await bench.job(POLLED)
+        (claimed,) = (await bench.claim("work")).jobs
+        begun = await bench.recorder.begin(claimed, 30.0)
+        assert begun is not None
+        submitted = Submitted(attempt=1, ref=Ref(id="7"))
+        with capture_logs() as lines, locked(tmp_path):
+            telling = asyncio.create_task(bench.recorder.learn(begun, submitted, "response"))
+            await until(lambda: telling.done() or "store.unavailable" in {line["event"] for line in lines})
+        await telling
+
+        assert (State.RUNNING, "7") == ((now := await bench.now(job)).state, now.vendor_job_id)
 
 
 async def test_an_act_on_an_old_picture_is_dropped(bench: Bench, vendor: TrifactaSimulator) -> None:
