@@ -27,7 +27,7 @@ from relay.core.facts import (
 from relay.core.flow import Flow, JsonValue, Request, Response, TransportError, Unreadable
 from relay.core.job import ErrorCode, Job, JobError
 from relay.core.signature import verify_timestamped
-from relay.core.vendor import Callback, CallbackAddress, Connection
+from relay.core.vendor import Callback, CallbackAddress, Connection, is_id
 from relay.vendors.trifacta import reports
 from relay.vendors.trifacta.login import authorization, options_of
 
@@ -36,7 +36,8 @@ LIBRARY = "/v4/jobLibrary"
 CLOCK_MARGIN = 120.0
 """Seconds by which the vendor's clock may lag behind ours when runs are looked up by their time."""
 PAGE = 100
-MOST_PAGES = 10
+MOST_PAGES = 100
+"""Pages of the job library that one look-up reads: a job that waited long behind others has many runs before it."""
 
 
 def greeting(_: Connection) -> Request:
@@ -64,15 +65,17 @@ def find_run(connection: Connection, job: Job, callback: CallbackAddress | None)
             run_request(connection, job, callback),
             lambda response: _read_run(connection, job, callback, response),
             lambda taken: find_taken(connection, job, taken) if taken else look_up(connection, job),
+            none=NONE_LIKE_IT,
         )
     )
 
 
 def send_again(
-    request: Request, read: Callable[[Response], Fact], seek: Callable[[Response | None], Flow[Fact]]
+    request: Request, read: Callable[[Response], Fact], seek: Callable[[Response | None], Flow[Fact]], none: str
 ) -> Flow[Fact]:
     """What came of an unanswered submit, by sending it again under its key. `seek` looks for what has that key already,
-    given the answer that says so, or for what may be there although the vendor refuses the submit now."""
+    given the answer that says so, or for what may be there although the vendor refuses the submit now; `none` is its
+    word for a library in which nothing may be it."""
     response = yield request
     if response.status == 304:
         return (yield from seek(response))
@@ -84,7 +87,7 @@ def send_again(
     if isinstance(fact, Refused):
         # The vendor refuses now what it may have taken before (the recipe may be gone since).
         found = yield from seek(None)
-        return fact if isinstance(found, NotFound) else found
+        return fact if isinstance(found, NotFound) and found.message == none else found
     return fact
 
 
@@ -199,11 +202,11 @@ NONE_LIKE_IT = "Trifacta's job library lists no run of this recipe since the sub
 
 def look_up(connection: Connection, job: Job) -> Flow[Fact]:
     """The one run of the job's recipe since its submit. None or several: NotFound, for relay does not guess."""
-    listed = yield from runs_since_submit(connection, job)
+    recipe = str(job.spec.parameters["wrangledDataset"]["id"])
+    listed = yield from runs_since_submit(connection, job, lambda run: _recipe_of(run) == recipe)
     if isinstance(listed, PollFailed):
         return listed
-    recipe = str(job.spec.parameters["wrangledDataset"]["id"])
-    refs = [ref for run in listed if _recipe_of(run) == recipe and (ref := reports.ref_of(run.get("id")))]
+    refs = [Ref(id=each, ids=(each,)) for each in listed]
     if len(refs) == 1:
         return Found(ref=refs[0])
     if not refs:
@@ -212,12 +215,17 @@ def look_up(connection: Connection, job: Job) -> Flow[Fact]:
     return NotFound(message=f"{len(refs)} runs of this recipe since the submit could be this one: {ids}")
 
 
-def runs_since_submit(connection: Connection, job: Job) -> Flow[list[Mapping[str, JsonValue]] | PollFailed]:
-    """What the job library has since the submit, page after page."""
+def runs_since_submit(
+    connection: Connection, job: Job, wanted: Callable[[Mapping[str, JsonValue]], bool]
+) -> Flow[dict[str, Mapping[str, JsonValue]] | PollFailed]:
+    """Those that are wanted of what the job library has since the submit, by their ids. It is read page after page, and
+    each run that begins meanwhile moves one from the page before to the next: none counts twice."""
     begun = max(job.accepted_at, job.spec.not_before or 0.0) - CLOCK_MARGIN
-    listed: list[Mapping[str, JsonValue]] = []
+    listed: dict[str, Mapping[str, JsonValue]] = {}
+    known: set[str] = set()
+    read = 0
     for _ in range(MOST_PAGES):
-        response = yield library_request(job, begun, offset=len(listed))
+        response = yield library_request(job, begun, offset=read)
         if not response.ok:
             return reports.unread(response, secrets_of(connection, job))
         try:
@@ -225,11 +233,16 @@ def runs_since_submit(connection: Connection, job: Job) -> Flow[list[Mapping[str
         except Unreadable as error:
             return PollFailed(error=unavailable(f"Trifacta's job library tells nothing: {error}"))
         page = rows_of(answer)
-        listed += page
+        read += len(page)
+        runs = {str(run["id"]): run for run in page if is_id(run.get("id"))}
+        listed |= {each: run for each, run in runs.items() if wanted(run)}
         count = answer.get("count")
-        if not page or (isinstance(count, int) and len(listed) >= count):
+        if not page or (isinstance(count, int) and read >= count):
             return listed
-    many = unavailable(f"Trifacta's job library lists over {len(listed)} runs since the submit")
+        if runs.keys() <= known:
+            break  # it takes no offset: its other pages cannot be had
+        known |= runs.keys()
+    many = unavailable(f"Trifacta's job library lists more runs since the submit than relay can read ({len(known)})")
     return PollFailed(error=many, answered=True)
 
 

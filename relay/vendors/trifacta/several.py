@@ -42,7 +42,7 @@ from relay.vendors.trifacta.flows import (
 from relay.vendors.trifacta.login import options_of
 
 FLOW_RUNS = "/v4/flowRuns"
-MOST_FLOW_RUNS = 20
+MOST_FLOW_RUNS = 100
 """Flow runs that a look-up asks about one by one."""
 MOST_REASONS = 5
 """Failed job groups that are asked why."""
@@ -151,6 +151,7 @@ def find_flow_run(connection: Connection, job: Job, _: CallbackAddress | None) -
             flow_request(connection, job),
             lambda response: read_run(connection, job, response),
             lambda taken: find_taken(connection, job, taken) if taken else look_up(connection, job),
+            none=NONE_OF_IT,
         )
     )
 
@@ -171,13 +172,12 @@ def find_taken(connection: Connection, job: Job, response: Response) -> Flow[Fac
 
 def look_up(connection: Connection, job: Job) -> Flow[Fact]:
     """The one run of the job's flow since its submit. None or several: NotFound, for relay does not guess."""
-    listed = yield from runs_since_submit(connection, job)
+    listed = yield from runs_since_submit(connection, job, lambda run: is_id(_flow_run_in(run)))
     if isinstance(listed, PollFailed):
         return listed
     groups: dict[str, list[str]] = {}
-    for each in reversed(listed):  # the oldest first
-        if is_id(flow_run := _flow_run_in(each)) and is_id(each.get("id")):
-            groups.setdefault(str(flow_run), []).append(str(each["id"]))
+    for each, run in reversed(listed.items()):  # the oldest first
+        groups.setdefault(str(_flow_run_in(run)), []).append(each)
     if len(groups) > MOST_FLOW_RUNS:
         many = unavailable(f"Trifacta's job library lists {len(groups)} flow runs since the submit")
         return PollFailed(error=many, answered=True)

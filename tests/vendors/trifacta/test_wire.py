@@ -1,5 +1,6 @@
 """What a request to Trifacta may hold."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from relay.core.flow import NoAnswer, Request, Response
 from relay.core.room import KEY, drive
 from relay.core.vendor import Credentials, Login
 from relay.vendors.trifacta import PUBLISH, RUN, RUN_FLOW, VENDOR
-from relay.vendors.trifacta.recorded import BODIES, GROUP, PUBLICATION, RECIPE, ROOM, answer, started
+from relay.vendors.trifacta.recorded import BODIES, GROUP, PUBLICATION, RECIPE, ROOM, answer, library, started
 from relay.vendors.trifacta.wire import Listing, OfJobGroup, Publish, RunDeployment, RunFlow, RunRecipe
 
 HOOK = {"name": "n", "url": "https://hooks.test/", "method": "POST", "triggerEvent": "onJobDone"}
@@ -122,18 +123,63 @@ def test_a_look_up_asks_for_the_origin_that_the_request_named() -> None:
 
 
 def test_a_library_without_an_end_is_left_alone() -> None:
-    """A look-up reads a bounded number of pages."""
-    page = answer(200, {"data": [{"id": 1, "wrangledDataset": None}] * 100, "count": 10**9})
+    """A look-up reads a bounded number of pages; what they do not all hold decides nothing."""
+    fact, asked = looked_up(lambda offset: library(*range(offset, offset + 100), recipe=99, count=10**9), most=101)
+
+    assert isinstance(fact, PollFailed)
+    assert (100, "9900") == (len(asked), asked[-1].query["offset"])
+
+
+def test_a_run_is_found_behind_thousands_of_others() -> None:
+    """That of a job that waited for its turn in a long queue."""
+    fact, asked = looked_up(
+        lambda offset: (
+            library(961247) if offset >= 3000 else library(*range(offset, offset + 100), recipe=99, count=3001)
+        )
+    )
+
+    assert isinstance(fact, Found)
+    assert len(asked) == 31
+
+
+def test_a_run_that_moves_to_the_next_page_is_one() -> None:
+    """Others begin while the library is read: the last of a page is then the first of the next, too."""
+    ours, another = library(961247).json()["data"], library(12, recipe=99).json()["data"]
+    fact, asked = looked_up(lambda offset: answer(200, {"data": ours + another if offset else ours, "count": 3}))
+
+    assert isinstance(fact, Found)
+    assert len(asked) == 2
+
+
+def test_a_library_that_takes_no_offset_decides_nothing() -> None:
+    """What it does not show may be another of the job's own."""
+    fact, asked = looked_up(lambda _: library(961247, 961248, count=5))
+
+    assert isinstance(fact, PollFailed)
+    assert len(asked) == 2
+
+
+def looked_up(page: Callable[[int], Response], most: int = 50) -> tuple[Any, list[Request]]:
+    """What the library's pages, by their offset, say of an unanswered run without a key; and what was asked."""
     asked: list[Request] = []
 
-    def say(request: Request) -> Any:
+    def say(request: Request) -> Response:
         asked.append(request)
-        return page
+        return page(int(request.query["offset"]))
 
     assert RUN.find is not None
-    drive(RUN.find(ROOM.connection(executionIdHeader=False), ROOM.job("run", RECIPE), None), say)
+    connection = ROOM.connection(executionIdHeader=False)
+    return drive(RUN.find(connection, ROOM.job("run", RECIPE), None), say, most), asked
 
-    assert len(asked) == 10
+
+def test_a_run_that_is_refused_now_and_may_be_one_of_several_is_not_called_refused() -> None:
+    """Somebody who sends it anew after a refusal would run it twice."""
+    assert RUN.find is not None
+    say = lambda request: answer(400) if request.method == "POST" else library(1, 2)  # noqa: E731
+    fact = drive(RUN.find(ROOM.connection(), ROOM.job("run", RECIPE), None), say)
+
+    assert isinstance(fact, NotFound)
+    assert not fact.decisive
 
 
 @pytest.mark.parametrize(
@@ -267,7 +313,7 @@ def library_of(*flow_runs: Any, **flows: Any) -> Any:
         (library_of(12, _12={"id": 4}), NotFound),
         (library_of(12, _12=answer(502)), PollFailed),
         (library_of(12, _12=answer(200, [])), PollFailed),
-        (library_of(*range(30)), PollFailed),
+        (library_of(*range(130)), PollFailed),
         (lambda _: answer(502), PollFailed),
     ],
     ids=["ours", "bare id", "one tells nothing", "another's", "broken", "unreadable", "too many", "no library"],
