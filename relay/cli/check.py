@@ -143,7 +143,8 @@ async def _broker(amqp: "Amqp") -> Finding:
         return Finding("broker", "ok", await look_at(amqp))
     except TopologyError as error:
         if amqp.declare_ and "has no" in str(error):
-            return Finding("broker", "note", f"answers; what is missing is declared at start: {error}")
+            first = str(error).partition(":")[0].removeprefix("The broker ")
+            return Finding("broker", "note", f"answers, and {first}; what is missing is made at start")
         return Finding("broker", "failed", str(error))
     except (BrokerAway, SettingsError) as error:
         return Finding("broker", "failed", str(error))
