@@ -1,13 +1,12 @@
 """Deliveries: looking at them, and sending them again."""
 
-import asyncio
 from dataclasses import replace
 
 import orjson
 import structlog
 from aiohttp import web
 
-from relay.edges.web.acts import act_of, act_on_many
+from relay.edges.web.acts import act_of, act_on_many, broken_off, each_of, keep_outcome
 from relay.edges.web.bodies import read_json
 from relay.edges.web.problems import Wrong, unprocessable
 from relay.edges.web.queries import DeliveryChoice, DeliveryQuery, IncludeQuery, Query, page_of, read_query
@@ -22,7 +21,7 @@ from relay.edges.web.views import (
 )
 from relay.edges.web.waiting import waits
 from relay.messages import Complaint
-from relay.ports import Delivery, DeliveryFilter, Redeliver, Unknown
+from relay.ports import Delivery, DeliveryFilter, Redeliver, StoreUnavailable, Unknown
 
 log = structlog.get_logger()
 
@@ -90,9 +89,16 @@ async def redeliver_all(call: Call) -> web.Response:
     told = asked.filter.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     act = act_on_many(call, "deliveries.redeliver", asked.filter.connection, told)
     await call.doors.store.record(act)
-    ids = await _ask_again(call, which)
-    call.doors.wake_announce()
-    await call.doors.store.record(act.adding(count=len(ids)))
+    ids: list[str] = []
+    try:
+        await _ask_again(call, which, ids)
+    except StoreUnavailable as error:
+        if not ids:
+            raise
+        raise broken_off(len(ids), "look at GET /v1/deliveries?state=pending") from error
+    finally:
+        call.doors.wake_announce()
+    await keep_outcome(call, act.adding(count=len(ids)))
     log.info("audit.redeliver_all", by=call.caller.name, count=len(ids), filter=told)
     return answer(RedeliveryView(count=len(ids), first=tuple(ids[:FIRST]), dry_run=False), 202)
 
@@ -104,18 +110,20 @@ def _ended(chosen: DeliveryChoice, call: Call) -> DeliveryFilter:
     return replace(which, ended=True, undelivered=which.undelivered or which.state is None)
 
 
-async def _ask_again(call: Call, which: DeliveryFilter) -> list[str]:
+async def _ask_again(call: Call, which: DeliveryFilter, ids: list[str]) -> None:
     """Page by page, so that however many there are, nobody else waits for them."""
-    ids: list[str] = []
+
+    async def ask(delivery_id: str) -> str:
+        await call.doors.store.record(Redeliver(delivery_id=delivery_id, by=call.caller.name))
+        return delivery_id
+
     cursor: str | None = None
     while True:
         page = await call.doors.store.deliveries(which, BATCH, cursor)
-        asks = [Redeliver(delivery_id=one.id, by=call.caller.name) for one in page.items]
-        await asyncio.gather(*map(call.doors.store.record, asks))
-        ids += [ask.delivery_id for ask in asks]
+        await each_of((ask(one.id) for one in page.items), ids.append)
         cursor = page.next
         if cursor is None:
-            return ids
+            return
 
 
 async def _delivery(call: Call) -> Delivery:

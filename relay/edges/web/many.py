@@ -1,6 +1,5 @@
 """Many jobs at once: canceling them, and running them again, by filter."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, TypeAlias
@@ -9,14 +8,14 @@ import structlog
 from aiohttp import web
 
 from relay.core.job import ErrorCode, Job
-from relay.edges.web.acts import act_on_many
+from relay.edges.web.acts import act_on_many, broken_off, each_of, keep_outcome
 from relay.edges.web.bodies import read_json
 from relay.edges.web.jobs import asked_of, unstoppable
 from relay.edges.web.queries import JobChoice, Query
 from relay.edges.web.route import OPERATE, Call, Route, answer
 from relay.edges.web.views import ManyJobsView, RefusedView
 from relay.messages import Refusal
-from relay.ports import ActName, JobFilter
+from relay.ports import ActName, JobFilter, StoreUnavailable
 
 log = structlog.get_logger()
 
@@ -60,25 +59,36 @@ async def _all(call: Call, verb: Verb) -> web.Response:
     told = asked.filter.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     kept = act_on_many(call, _NAMES[verb], asked.filter.connection, told)
     await call.doors.store.record(kept)
-    done, refused = await _ask(call, verb, which)
-    await call.doors.store.record(kept.adding(count=len(done), refused=len(refused)))
+    done: list[str] = []
+    refused: list[RefusedView] = []
+    try:
+        await _ask(call, verb, which, done, refused)
+    except StoreUnavailable as error:
+        if not done:
+            raise
+        raise broken_off(len(done), f"look at GET /v1/jobs?operation={verb}") from error
+    await keep_outcome(call, kept.adding(count=len(done), refused=len(refused)))
     log.info("audit.many", act=verb, by=call.caller.name, count=len(done), refused=len(refused), filter=told)
     view = ManyJobsView(count=len(done), first=tuple(done[:FIRST]), dry_run=False, refused=tuple(refused[:FIRST]))
     return answer(view, 202)
 
 
-async def _ask(call: Call, verb: Verb, which: JobFilter) -> tuple[list[str], list[RefusedView]]:
+async def _ask(call: Call, verb: Verb, which: JobFilter, done: list[str], refused: list[RefusedView]) -> None:
     """Page by page, so that however many there are, nobody else waits for them."""
-    done: list[str] = []
-    refused: list[RefusedView] = []
+
+    def sort(outcome: str | RefusedView) -> None:
+        if isinstance(outcome, RefusedView):
+            refused.append(outcome)
+        else:
+            done.append(outcome)
+
     cursor: str | None = None
     while True:
         page = await call.doors.store.jobs(which, BATCH, cursor)
-        for outcome in await asyncio.gather(*(_one(call, verb, job) for job in page.items)):
-            (refused if isinstance(outcome, RefusedView) else done).append(outcome)  # type: ignore[arg-type]
+        await each_of((_one(call, verb, job) for job in page.items), sort)
         cursor = page.next
         if cursor is None:
-            return done, refused
+            return
 
 
 async def _one(call: Call, verb: Verb, job: Job) -> str | RefusedView:

@@ -1,11 +1,14 @@
 """What may stand behind the `?`: one model for each listing, so that a wrong name or value is told by name."""
 
-from collections.abc import Awaitable
+import base64
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
+import orjson
 from aiohttp import web
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from relay.core.job import State
@@ -15,6 +18,9 @@ from relay.messages import Complaint, complaints_of
 from relay.ports import ActFilter, ActName, DeliveryFilter, DeliveryState, EventName, JobFilter, Page
 
 Q = TypeVar("Q", bound=BaseModel)
+T = TypeVar("T")
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt][\d:.]+([Zz]|[+-]\d\d:\d\d)")
 
 
 def _plain(text: str) -> str:
@@ -23,6 +29,14 @@ def _plain(text: str) -> str:
     return text
 
 
+def _written_out(value: object) -> object:
+    """The library takes a number for a time, too: a mistyped `since` would mean everything since 1970."""
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        return value
+    raise ValueError("must be a time such as 2026-11-21T20:00:00Z; in a URL the + of an offset is written %2B")
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_written_out, json_schema_input_type=AwareDatetime)]
 Word = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain)]
 
 
@@ -66,9 +80,9 @@ class JobChoice(Query):
     error_code: Word | None = None
     metadata: dict[Word, Word] = {}
     """Given as `metadata.<key>=<value>` in a query."""
-    since: AwareDatetime | None = None
+    since: Time | None = None
     """RFC 3339: not older than this."""
-    until: AwareDatetime | None = None
+    until: Time | None = None
     """RFC 3339: older than this."""
 
     def filter(self, seen: frozenset[str] | None) -> JobFilter:
@@ -111,9 +125,9 @@ class DeliveryTraits(Query):
 class DeliveryChoice(DeliveryTraits):
     """Which deliveries are meant: those of which all of this is true."""
 
-    since: AwareDatetime | None = None
+    since: Time | None = None
     """RFC 3339: not made before this."""
-    until: AwareDatetime | None = None
+    until: Time | None = None
     """RFC 3339: made before this."""
 
     def filter(self, seen: frozenset[str] | None) -> DeliveryFilter:
@@ -144,9 +158,9 @@ class ActQuery(PageQuery):
     what: ActName | None = None
     target: Word | None = None
     """The id of a job, a delivery or a subscription, or a connection's name."""
-    since: AwareDatetime | None = None
+    since: Time | None = None
     """RFC 3339: not done before this."""
-    until: AwareDatetime | None = None
+    until: Time | None = None
     """RFC 3339: done before this."""
 
     def filter(self, seen: frozenset[str] | None) -> ActFilter:
@@ -195,6 +209,32 @@ async def page_of(listing: Awaitable[Page], query: PageQuery) -> Page:
         if query.cursor is None:
             raise
         raise unprocessable([Complaint(path="cursor", message=str(error))]) from error
+
+
+def page_by_name(items: Iterable[T], name_of: Callable[[T], str], query: PageQuery) -> tuple[Sequence[T], str | None]:
+    """The page of what is listed by name, and the cursor of the next one: that goes on behind a name, though what had
+    it is gone. Raises Wrong (422) where the cursor is none that a listing gave."""
+    after = _name_in(query.cursor)
+    left = sorted((one for one in items if after is None or name_of(one) > after), key=name_of)
+    page = left[: query.limit]
+    return page, _cursor(name_of(page[-1])) if len(left) > len(page) else None
+
+
+def _cursor(name: str) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([name])).decode().rstrip("=")
+
+
+def _name_in(cursor: str | None) -> str | None:
+    if cursor is None:
+        return None
+    try:
+        (name,) = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, TypeError):
+        name = None
+    if not isinstance(name, str):
+        message = "is none that this listing gave: leave it out to start at the first"
+        raise unprocessable([Complaint(path="cursor", message=message)])
+    return name
 
 
 def _seconds(at: datetime | None) -> float | None:

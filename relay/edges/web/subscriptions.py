@@ -8,11 +8,11 @@ from aiohttp import web
 from pydantic import Field
 
 from relay.core.flow import JsonValue
-from relay.edges.web.acts import act_of
+from relay.edges.web.acts import act_of, keep_outcome
 from relay.edges.web.auth import Caller
 from relay.edges.web.bodies import as_model, read_json, read_object
 from relay.edges.web.problems import Wrong, unprocessable
-from relay.edges.web.queries import PageQuery, read_query
+from relay.edges.web.queries import PageQuery, page_by_name, read_query
 from relay.edges.web.redact import MASK, redacted, shown_url
 from relay.edges.web.route import OPERATE, READ, Call, Route, answer
 from relay.messages import Complaint, Message, SubscriptionPatch, SubscriptionRequest, rfc3339
@@ -94,15 +94,10 @@ async def index(call: Call) -> web.Response:
     """A page of subscriptions."""
     query = read_query(call.request, PageQuery)
     await call.doors.subscriptions.refresh()
-    seen = [one for one in call.doors.subscriptions.all() if _sees(call.caller, one)]
-    if query.cursor is not None:
-        places = {one.id: place for place, one in enumerate(seen)}
-        if query.cursor not in places:
-            raise unprocessable([Complaint(path="cursor", message="is none that this listing gave")])
-        seen = seen[places[query.cursor] + 1 :]
-    page = seen[: query.limit]
+    seen = (one for one in call.doors.subscriptions.all() if _sees(call.caller, one))
+    page, cursor = page_by_name(seen, lambda one: one.name, query)
     views = await _views(call, page)
-    return answer(SubscriptionPage(items=tuple(views), next=page[-1].id if len(seen) > len(page) else None))
+    return answer(SubscriptionPage(items=tuple(views), next=cursor))
 
 
 async def show(call: Call) -> web.Response:
@@ -173,12 +168,12 @@ async def rotate(call: Call) -> web.Response:
 
 
 async def try_out(call: Call) -> web.Response:
-    """One event to this target at once, and what came of it."""
+    """One event to this target at once, and what came of it. That it was asked for is kept before it is sent."""
     one = await _subscription(call)
-    came = await call.doors.trial(one)
-    concerned = one.definition.get("connections", ())
-    act = act_of(call, "subscriptions.test", one.id, concerned, name=one.name, outcome=came.outcome)
+    act = act_of(call, "subscriptions.test", one.id, one.definition.get("connections", ()), name=one.name)
     await call.doors.store.record(act)
+    came = await call.doors.trial(one)
+    await keep_outcome(call, act.adding(outcome=came.outcome))
     _audit(call, "test", one, outcome=came.outcome)
     return answer(
         TrialView(

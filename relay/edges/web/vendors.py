@@ -8,8 +8,9 @@ from aiohttp import web
 
 from relay.core.job import ErrorCode
 from relay.core.vendor import Account
-from relay.edges.web.acts import act_of
+from relay.edges.web.acts import act_of, keep_outcome
 from relay.edges.web.problems import Wrong
+from relay.edges.web.queries import PageQuery, page_by_name, read_query
 from relay.edges.web.route import OPERATE, READ, Call, Route, answer
 from relay.edges.web.views import (
     ConnectionPage,
@@ -26,15 +27,18 @@ log = structlog.get_logger()
 
 
 async def vendors(call: Call) -> web.Response:
-    """Every vendor that relay knows."""
-    known = call.doors.vendors
-    return answer(VendorPage(items=tuple(vendor_view(known[name]) for name in sorted(known))))
+    """A page of the vendors that relay knows."""
+    query = read_query(call.request, PageQuery)
+    page, cursor = page_by_name(call.doors.vendors.values(), lambda vendor: vendor.name, query)
+    return answer(VendorPage(items=tuple(map(vendor_view, page)), next=cursor))
 
 
 async def connections(call: Call) -> web.Response:
-    """The connections, how each fares, and how many jobs it has in which state."""
-    seen = {name: account for name, account in sorted(call.doors.accounts.items()) if call.caller.sees(name)}
-    return answer(ConnectionPage(items=await _views(call, seen)))
+    """A page of the connections, how each fares, and how many jobs it has in which state."""
+    query = read_query(call.request, PageQuery)
+    page, cursor = page_by_name(filter(call.caller.sees, call.doors.accounts), str, query)
+    views = await _views(call, {name: call.doors.accounts[name] for name in page})
+    return answer(ConnectionPage(items=views, next=cursor))
 
 
 async def pause(call: Call) -> web.Response:
@@ -48,11 +52,13 @@ async def resume(call: Call) -> web.Response:
 
 
 async def test(call: Call) -> web.Response:
-    """Ask its vendor something that changes nothing."""
+    """Ask its vendor something that changes nothing. That it was asked is kept before, and what came of it after."""
     account = _account(call)
     name = account.connection.name
+    act = act_of(call, "connections.test", name, [name])
+    await call.doors.store.record(act)
     came = await call.doors.greet(account)
-    await call.doors.store.record(act_of(call, "connections.test", name, [name], well=came.well))
+    await keep_outcome(call, act.adding(well=came.well))
     log.info("audit.connection", act="test", by=call.caller.name, connection=name, well=came.well)
     return answer(GreetingView(well=came.well, told=came.told))
 
@@ -106,8 +112,9 @@ ROUTES = (
         handle=vendors,
         summary="What each vendor can be asked, with the JSON Schema of every operation's parameters.",
         scopes=READ,
+        query=PageQuery,
         answers={200: VendorPage},
-        problems=(401, 403),
+        problems=(401, 403, 422),
     ),
     Route(
         method="GET",
@@ -115,8 +122,9 @@ ROUTES = (
         handle=connections,
         summary="The configured connections, what may be asked of each, how its vendor fares, and how its jobs stand.",
         scopes=READ,
+        query=PageQuery,
         answers={200: ConnectionPage},
-        problems=(401, 403, 503),
+        problems=(401, 403, 422, 503),
     ),
     *(
         Route(

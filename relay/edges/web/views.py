@@ -195,10 +195,10 @@ class VendorView(Message):
 
 
 class VendorPage(Message):
-    """Every vendor."""
+    """A page of vendors, by name."""
 
     items: tuple[VendorView, ...]
-    next: None = None
+    next: str | None
 
 
 class ConnectionView(Message):
@@ -262,10 +262,10 @@ class GreetingView(Message):
 
 
 class ConnectionPage(Message):
-    """Every connection that the caller may see."""
+    """A page of the connections that the caller may see, by name."""
 
     items: tuple[ConnectionView, ...]
-    next: None = None
+    next: str | None
 
 
 # --- jobs ---

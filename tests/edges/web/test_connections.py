@@ -1,15 +1,22 @@
 """Looking at connections, pausing, resuming and testing them over HTTP."""
 
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession
 
+from relay.app import Relay
+from relay.core.vendor import Account
+from relay.edges.web import Server
+from relay.edges.web.doors import Greeted
 from relay.simulators.faults import Fault
 from relay.simulators.trifacta import TrifactaSimulator
+from relay.vendors import VENDORS
 from tests.edges.web.test_jobs import RUN, ended, get, post
 from tests.ports import free_port
-from tests.running import running, settings
+from tests.running import locked, running, settings
 
 
 async def turned(http: ClientSession, act: str, name: str = "tri") -> tuple[int, Any]:
@@ -61,6 +68,65 @@ async def test_a_connection_is_tested(http: ClientSession, vendor: TrifactaSimul
     assert (200, False) == (status, bad["well"])
     assert "the vendor refuses the credentials" in bad["told"]
     assert [] == vendor.truth()
+
+
+async def test_what_cannot_be_kept_is_not_tested(relay: Relay, http: ClientSession, vendor: TrifactaSimulator) -> None:
+    """While the store is away the vendor is not asked: 503 says that nothing was done, and that is so."""
+    with locked(relay):
+        status, _ = await turned(http, "test")
+    _, acts = await get(http, "/v1/acts")
+
+    assert (503, {}, []) == (status, dict(vendor.ledger.requests), acts["items"])
+
+
+async def test_a_test_that_was_made_is_told(relay: Relay) -> None:
+    """Where the store goes away meanwhile, what came of the test is answered all the same; that there was one is
+    kept."""
+    doors = relay._doors()
+    with ExitStack() as stack:
+
+        async def greeted(account: Account) -> Greeted:
+            came = await doors.greet(account)
+            stack.enter_context(locked(relay))
+            return came
+
+        server = Server(replace(doors, greet=greeted), "127.0.0.1", 0)
+        await server.start()
+        async with ClientSession(server.url) as http:
+            status, told = await turned(http, "test")
+            _, acts = await get(http, "/v1/acts")
+        await server.stop()
+
+    assert (200, True) == (status, told["well"])
+    assert [("connections.test", "tri", {})] == [(it["what"], it["target"], it["detail"]) for it in acts["items"]]
+
+
+async def test_connections_and_vendors_are_listed_a_page_at_a_time(tmp_path: Path, vendor: TrifactaSimulator) -> None:
+    """By name, as every list: `next` goes on behind the last one; what no listing gave or knows is refused."""
+    given = settings(tmp_path, vendor)
+    given["connections"]["other"] = given["connections"]["tri"]
+    async with running(tmp_path, given) as relay, ClientSession(relay.server.url) as http:
+        _, first = await get(http, "/v1/connections", limit="1")
+        _, second = await get(http, "/v1/connections", limit="1", cursor=first["next"])
+        names, cursor = [], {}
+        while cursor is not None:
+            _, page = await get(http, "/v1/vendors", limit="3", **cursor)
+            names += [each["name"] for each in page["items"]]
+            cursor = {"cursor": page["next"]} if page["next"] else None
+        wrong = [
+            await get(http, f"/v1/{listing}?{query}")
+            for listing in ("connections", "vendors")
+            for query in ("cursor=x", "cursor=W10", "cursor=WzFd", "cursor=%C3%A9", "limit=0", "state=open")
+        ]
+
+    assert [["other"], ["tri"], None] == [
+        *([it["name"] for it in page["items"]] for page in (first, second)),
+        second["next"],
+    ]
+    assert sorted(VENDORS) == names
+    assert [(422, name) for name in ("cursor", "cursor", "cursor", "cursor", "limit", "state")] * 2 == [
+        (status, problem["errors"][0]["path"]) for status, problem in wrong
+    ]
 
 
 async def test_an_unknown_connection_is_not_found(http: ClientSession) -> None:

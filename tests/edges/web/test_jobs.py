@@ -277,6 +277,9 @@ async def test_a_listing_goes_on_at_its_cursor(http: ClientSession) -> None:
         ("limit=201", "limit"),
         ("limit=0", "limit"),
         ("since=yesterday", "since"),
+        ("since=5", "since"),
+        ("until=2026-11-21", "until"),
+        ("since=2026-11-21T20:00:00+00:00", "since"),
         ("cursor=x", "cursor"),
         ("cursor=WzEuMCw5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OV0", "cursor"),
         ("requestId=%00", "requestId"),
@@ -290,6 +293,18 @@ async def test_a_wrong_filter_is_named(http: ClientSession, query: str, path: st
         problem = await answer.json(content_type=None)
 
     assert (422, True) == (answer.status, problem["errors"][0]["path"].startswith(path))
+
+
+async def test_a_time_that_is_none_is_told_how_to_write_one(http: ClientSession) -> None:
+    """Also where a URL has made a space of the + of its offset."""
+    _, problem = await get(http, "/v1/jobs?since=2026-11-21T20:00:00%20%2B00:00")
+    status, _ = await get(http, "/v1/jobs?since=2026-11-21T20:00:00.5%2B00:00&until=2026-11-21T20:00:00Z")
+
+    assert (
+        "since: must be a time such as 2026-11-21T20:00:00Z; in a URL the + of an offset is written %2B"
+        == (problem["detail"])
+    )
+    assert 200 == status
 
 
 # --- canceling ---

@@ -1,15 +1,20 @@
 """Canceling jobs and running them again over HTTP: one, or all that a filter chooses."""
 
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 
-from relay.edges.web import many
+from relay.app import Relay
+from relay.edges.web import Doors, Server, many
+from relay.ports import Accepted, Asked, Repeat, StoreUnavailable
 from relay.simulators.faults import Fault
 from relay.simulators.trifacta import TrifactaSimulator
 from tests.edges.web.test_jobs import RUN, ended, get, post, running
-from tests.running import ENDLESS, until
+from tests.running import ENDLESS, locked, until
 
 
 async def act(http: ClientSession, path: str, body: Any = None) -> tuple[int, Any]:
@@ -106,6 +111,64 @@ async def test_what_is_wrong_with_a_filter_is_told(http: ClientSession) -> None:
     status, problem = await act(http, "/v1/jobs/cancel", {"filter": {"sate": "running"}})
 
     assert (422, ["filter.sate"]) == (status, [error["path"] for error in problem["errors"]])
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs/rerun", "/v1/jobs/cancel", "/v1/deliveries/redeliver"])
+async def test_a_number_is_no_time(http: ClientSession, path: str) -> None:
+    """Two hours or two milliseconds since 1970: a filter that could be either chooses nothing."""
+    status, problem = await act(http, path, {"filter": {"since": 2}, "dryRun": True})
+
+    assert (422, ["filter.since"]) == (status, [error["path"] for error in problem["errors"]])
+
+
+async def test_an_act_on_many_that_breaks_off_tells_what_is_done(
+    relay: Relay, http: ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks again runs those twice that were run again: the answer says how many, and where to look."""
+    monkeypatch.setattr(many, "BATCH", 2)
+    for _ in range(3):
+        await ended(http, await team(http, "mine"))
+    doors, taken = relay._doors(), []
+
+    async def away_at_last(asked: Asked) -> Accepted | Repeat:
+        taken.append(asked)
+        if len(taken) == 2:
+            raise StoreUnavailable("gone")
+        return await doors.take(asked)
+
+    async with serving(replace(doors, take=away_at_last)) as broken:
+        status, problem = await act(broken, "/v1/jobs/rerun", {"filter": {"metadata": {"team": "mine"}}})
+    _, reruns = await get(http, "/v1/jobs", operation="rerun")
+
+    assert (503, "store_unavailable", 1) == (status, problem["code"], len(reruns["items"]))
+    assert "this is done in part, 1 so far; look at GET /v1/jobs?operation=rerun before" in problem["detail"]
+
+
+async def test_an_act_on_many_is_answered_though_it_cannot_be_told_of(relay: Relay, http: ClientSession) -> None:
+    """Where the store goes away once all is done, the answer is what was done, not to ask again."""
+    await ended(http, await team(http, "mine"))
+    doors = relay._doors()
+    with ExitStack() as stack:
+
+        async def the_last(asked: Asked) -> Accepted | Repeat:
+            taken = await doors.take(asked)
+            stack.enter_context(locked(relay))
+            return taken
+
+        async with serving(replace(doors, take=the_last)) as broken:
+            status, told = await act(broken, "/v1/jobs/rerun", {"filter": {"metadata": {"team": "mine"}}})
+
+    assert (202, 1) == (status, told["count"])
+
+
+@asynccontextmanager
+async def serving(doors: Doors) -> AsyncIterator[ClientSession]:
+    """A client of a server behind these doors."""
+    server = Server(doors, "127.0.0.1", 0)
+    await server.start()
+    async with ClientSession(server.url) as http:
+        yield http
+    await server.stop()
 
 
 async def test_what_no_vendor_can_stop_is_told(http: ClientSession, vendor: TrifactaSimulator) -> None:

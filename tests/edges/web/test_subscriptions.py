@@ -16,7 +16,7 @@ from relay.app import Relay
 from relay.core import signature
 from relay.settings import load
 from relay.simulators.trifacta import TrifactaSimulator
-from tests.running import RECIPE, loaded, running, settings, until
+from tests.running import RECIPE, loaded, locked, running, settings, until
 from tests.stages.receiver import Heard, Receiver, Say, receiving
 
 FAILS: Mapping[str, Any] = {"wrangledDataset": {"id": 9001}}
@@ -114,6 +114,8 @@ async def test_secrets_are_shown_once(http: ClientSession, receiver: Receiver) -
         ({"name": "a", "url": "https://x", "headers": {"Host": "y"}}, "headers.Host"),
         ({"name": "a", "url": "https://x", "secret": "mine"}, "secret"),
         ({"name": "a", "url": "https://x", "schedule": []}, "schedule"),
+        ({"name": "a", "url": "https://x", "body": "[" * 101 + "]" * 101}, "body"),
+        ({"name": "a", "url": "https://x", "trigger_event": "onJobDone"}, "trigger_event"),
     ],
 )
 async def test_a_wrong_definition_is_refused(http: ClientSession, body: Mapping[str, Any], path: str) -> None:
@@ -189,10 +191,12 @@ async def test_two_subscriptions_have_two_names(http: ClientSession, receiver: R
 
 
 async def test_subscriptions_are_listed_by_name_a_page_at_a_time(http: ClientSession, receiver: Receiver) -> None:
-    """Pages follow each other by the cursor; a cursor of no listing is refused."""
+    """Pages follow each other by the cursor, also where the last one of a page is deleted meanwhile; a cursor of no
+    listing is refused."""
     for name in ("c", "a", "b"):
         await made(http, receiver, name=name)
     _, first = await asked(http, "GET", "/v1/subscriptions?limit=2")
+    await asked(http, "DELETE", f"/v1/subscriptions/{first['items'][1]['id']}")
     _, second = await asked(http, "GET", f"/v1/subscriptions?limit=2&cursor={first['next']}")
 
     assert [["a", "b"], ["c"], None] == [
@@ -352,6 +356,15 @@ async def test_a_test_event_is_sent_at_once(http: ClientSession, receiver: Recei
     assert (True, 200, "delivered") == (fine["delivered"], fine["status"], fine["outcome"])
     assert (False, 500, "no thanks") == (bad["delivered"], bad["status"], bad["excerpt"])
     assert ([], 2) == (rows["items"], len(receiver.heard))
+
+
+async def test_what_cannot_be_kept_is_not_sent(relay: Relay, http: ClientSession, receiver: Receiver) -> None:
+    """While the store is away no test event goes out: 503 says that nothing was done, and that is so."""
+    one = await made(http, receiver)
+    with locked(relay):
+        status, _ = await asked(http, "POST", f"/v1/subscriptions/{one['id']}/test")
+
+    assert (503, []) == (status, receiver.heard)
 
 
 async def test_a_target_that_is_gone_disables_its_subscription(http: ClientSession, receiver: Receiver) -> None:
