@@ -46,6 +46,14 @@ _FATAL_IO = frozenset(
 )
 
 
+def steady() -> Callable[[], float]:
+    """The time by a clock that goes on from now whatever becomes of the machine's: set an hour forward, that would let
+    every lease lapse in its holder's hands; set back, it would make everything wait. Time asleep counts."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    began = time.time() - time.clock_gettime(clock)
+    return lambda: began + time.clock_gettime(clock)
+
+
 class SqliteStore(ScriptedStore):
     """The Store port on one SQLite file, for one process."""
 
@@ -79,16 +87,17 @@ class SqliteStore(ScriptedStore):
         path: str,
         vault: Vault,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         observe: Observe | None = None,
         patience: float = 5.0,
     ) -> "SqliteStore":
         """The store in this file, made or brought up to date, for this process alone.
 
-        `patience` is how many seconds a write waits for another program that locks the file. Raises CannotOpen
-        for a file that this process must not use, StoreUnavailable where trying again may help.
+        `patience` is how many seconds a write waits for another program that locks the file. Another `clock` than
+        `steady` is for tests. Raises CannotOpen for a file that this process must not use, StoreUnavailable where
+        trying again may help.
         """
-        store = cls(path, vault, clock, observe, patience)
+        store = cls(path, vault, clock or steady(), observe, patience)
         try:
             await store._in_writer(store._connect)
         except BaseException:

@@ -5,7 +5,9 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -18,7 +20,7 @@ from relay.edges.store.script import Run
 from relay.edges.vault import Vault, new_key
 from relay.ports import Accepted, Claim, StoreUnavailable
 from tests.edges.store.conftest import SqliteEngine
-from tests.edges.store.making import accepted, claim, ended, new, record
+from tests.edges.store.making import accepted, claim, claim_job, ended, new, record
 from tests.edges.store.workers import assert_all_there, said, started
 
 KEY = new_key()
@@ -48,6 +50,24 @@ async def test_a_closed_store_can_be_opened_again(sqlite: SqliteEngine) -> None:
         await SqliteStore.open(sqlite.path + "/no/such/folder", sqlite.vault)
 
     assert isinstance(await (await sqlite.open()).accept(new()), Accepted)
+
+
+async def test_a_clock_that_is_set_moves_no_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever becomes of the machine's clock, leases end after their time, and what is due is not kept waiting."""
+    store = await SqliteStore.open(str(tmp_path / "relay.db"), Vault(KEY))
+    try:
+        held = await accepted(store)
+        await claim_job(store)
+        now = time.time()
+        for jump in (3600.0, -3600.0):
+            monkeypatch.setattr("time.time", partial(float, now + jump))
+            job = await accepted(store)
+
+            assert [job.id] == [found.id for found in (await claim(store)).jobs]
+        assert 0.0 < ((await claim(store)).next_due or 0.0) <= 30.0
+        assert held.deadline_at - 1 < job.deadline_at < held.deadline_at + 60
+    finally:
+        await store.close()
 
 
 async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
