@@ -167,6 +167,8 @@ def _claimed(
         except SealBroken as error:
             # It stays leased and comes again when the lease lapses; the others go on.
             log.error("store.sealed", stage=stage, row=row[1], error=str(error))  # noqa: TRY400 - the text says it all
+        except Exception as error:  # noqa: BLE001 - a newer relay may have written what this one cannot read
+            log.error("store.unreadable", stage=stage, row=row[1], error=f"{type(error).__name__}: {error}")  # noqa: TRY400
     return Claimed(**{_FIELDS[stage]: tuple(values)}, next_due=next_due)
 
 

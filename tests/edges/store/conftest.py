@@ -1,9 +1,11 @@
 """Each engine that must keep the store's promises, with hands on its clock and its life."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+import apsw
 import asyncpg
 import pytest
 
@@ -35,6 +37,9 @@ class Engine(Protocol):
 
     async def stored(self) -> bytes:
         """All that somebody can read who reads the database itself."""
+
+    async def do(self, statements: str) -> None:
+        """Change the database behind the store's back."""
 
 
 class SqliteEngine:
@@ -69,6 +74,10 @@ class SqliteEngine:
 
     async def stored(self) -> bytes:
         return b"".join(path.read_bytes() for path in self.files())
+
+    async def do(self, statements: str) -> None:
+        with closing(apsw.Connection(self.path)) as db:
+            db.execute(statements)
 
     def files(self) -> list[Path]:
         """All that is on disk."""
@@ -126,7 +135,6 @@ class PostgresEngine:
             await db.close()
 
     async def do(self, statements: str) -> None:
-        """Change the database behind the store's back."""
         db = await asyncpg.connect(self.url)
         try:
             await db.execute(statements)

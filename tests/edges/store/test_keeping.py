@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from relay.core.vendor import Callback
 from relay.edges.vault import SealBroken, Vault, new_key
@@ -139,6 +140,19 @@ async def test_a_lost_key_stops_nobody_else(engine: Engine, store: Store) -> Non
     assert [found.id for found in (await claim(store)).jobs] == [job.id]
     with pytest.raises(SealBroken, match="RELAY_SECRET_KEY"):
         await store.job(sealed.id)
+
+
+async def test_what_cannot_be_read_stops_nobody_else(engine: Engine, store: Store) -> None:
+    """A job of a newer relay's that this one cannot read is left out of claims, and told of; the rest goes on."""
+    await record(store, moved(await accepted(store, "newer"), progress="canary", delay=0.0))
+    await engine.close()
+    await engine.do("""UPDATE job_picture SET picture = replace(picture, '"progress"', '"of_a_newer_relay"')""")
+    store = await engine.reopened()
+    job = await accepted(store, "known")
+
+    with capture_logs() as lines:
+        assert [found.id for found in (await claim(store)).jobs] == [job.id]
+    assert ["store.unreadable"] == [line["event"] for line in lines if line["log_level"] == "error"]
 
 
 async def test_no_secret_is_on_disk(engine: Engine, store: Store) -> None:
