@@ -5,7 +5,7 @@ JSON is camelCase, Python snake_case. Times are RFC 3339 in UTC with a Z, durati
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
@@ -30,6 +30,7 @@ from pydantic_core import ErrorDetails
 from relay.core import signature
 from relay.core.flow import JsonValue
 from relay.core.job import CompletedBy, ErrorCode, Job, JobError, Mode, State
+from relay.core.template import Unfillable, json_in
 from relay.core.vendor import OperationName
 
 EventType: TypeAlias = Literal["onJobSuccess", "onJobFailure"]
@@ -132,6 +133,17 @@ class Receiver(Message):
         """Whether its trigger is this event."""
         return self.trigger_event in (event, "onJobDone")
 
+    def objections(self) -> Iterator[tuple[str, str]]:
+        """Why it is not taken though it has its form, each after its path. Of what was taken before, nothing is refused
+        any more: so these are no part of the model."""
+        if isinstance(self.body, str):
+            try:
+                json_in(self.body)
+            except Unfillable as error:
+                yield "body", f"it is JSON, but none that can be filled in: {error}"
+            except ValueError:
+                pass  # plain text
+
 
 class Webhook(Receiver):
     """A URL that is told how this one job ended."""
@@ -144,6 +156,12 @@ class Webhook(Receiver):
         if self.secret_key is not None and self.signature == "standard":
             signature.standard_key(self.secret_key.get_secret_value())
         return self
+
+    def objections(self) -> Iterator[tuple[str, str]]:
+        """The receiver's, and a key that is none."""
+        yield from super().objections()
+        if self.secret_key is not None and not self.secret_key.get_secret_value():
+            yield "secretKey", "it is empty: anybody could sign with it"
 
     @field_serializer("secret_key", when_used="json")
     def _mask(self, secret: SecretStr | None) -> str | None:
@@ -210,6 +228,19 @@ class TargetName(Message):
         return self
 
 
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+def _dated(value: JsonValue) -> JsonValue:
+    """Digits alone would be taken for Unix seconds: 20261121 for a day in 1970."""
+    if not (isinstance(value, datetime) or (isinstance(value, str) and _DATE.match(value))):
+        raise ValueError("Input should be a valid datetime, such as 2026-11-21T20:00:00Z")
+    return value
+
+
+Start: TypeAlias = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST, strict=False), BeforeValidator(_dated)]
+
+
 class JobRequest(Message):
     """A request for one operation on one connection."""
 
@@ -218,7 +249,7 @@ class JobRequest(Message):
     operation: OperationName = "run"
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     completion: Completion = Field(default_factory=Completion)
-    not_before: Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)] | None = None
+    not_before: Start | None = None
     webhooks: tuple[Webhook, ...] = Field(default=(), max_length=50)
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     target: TargetName | None = None

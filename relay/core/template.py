@@ -5,10 +5,14 @@ An unknown token stays as it is, a null is empty, `$$` is a dollar sign.
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from relay.core.flow import JsonValue
+from relay.core.flow import JsonValue, strict_json
+
+MOST_FILLED = 1024 * 1024
+"""Characters that may be put in for the tokens of one webhook: a short text of nothing but tokens could become
+gigabytes."""
 
 TOKENS = (
     "jobId",
@@ -32,7 +36,67 @@ _CONTROL = dict.fromkeys((*range(9), *range(10, 32), 127))
 """What no header can carry: line breaks, and every other control character but the tab."""
 
 
-def tokens_of(event: Mapping[str, JsonValue]) -> dict[str, str]:
+class Unfillable(ValueError):
+    """A text is JSON, but none that can be written anew as it is."""
+
+
+class TooMuch(ValueError):
+    """What the tokens of one webhook stand for is more, together, than is filled in."""
+
+
+class Tokens(Mapping[str, str]):
+    """What each token stands for, for one webhook: raises TooMuch once more than MOST_FILLED characters are taken."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self._left = MOST_FILLED
+
+    def __getitem__(self, name: str) -> str:
+        value = self._values[name]
+        self._left -= len(value)
+        if self._left < 0:
+            raise TooMuch(f"its tokens stand for more than {MOST_FILLED} characters: name fewer, or shorter ones")
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def json_in(text: str) -> JsonValue:
+    """The JSON that a text is. Raises ValueError for a text that is none, Unfillable for JSON that is too deep, or that
+    not every reader takes."""
+    try:
+        value = strict_json(text)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        if _is_json(text):
+            raise Unfillable(str(error)) from error
+        raise ValueError("the text is not JSON") from error
+    return value
+
+
+def _is_json(text: str) -> bool:
+    """Whether it is JSON, be it such as not every reader takes."""
+    try:
+        _ANY.decode(text)
+    except ValueError:
+        return False
+    except RecursionError:
+        pass
+    return True
+
+
+def _no_json(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
+
+
+_ANY = json.JSONDecoder(parse_constant=_no_json)
+
+
+def tokens_of(event: Mapping[str, JsonValue]) -> Tokens:
     """What each token stands for in a terminal event (its wire form)."""
     data = event["data"]
     error = data.get("error") or {}
@@ -51,7 +115,7 @@ def tokens_of(event: Mapping[str, JsonValue]) -> dict[str, str]:
         "startedAt": data.get("submittedAt") or data.get("acceptedAt"),
         "finishedAt": data.get("finishedAt"),
     } | {f"metadata.{key}": value for key, value in (data.get("metadata") or {}).items()}
-    return {name: _text(value) for name, value in values.items()}
+    return Tokens({name: _text(value) for name, value in values.items()})
 
 
 def fill(text: str, tokens: Mapping[str, str], encode: Callable[[str], str] = str) -> str:

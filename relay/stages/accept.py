@@ -167,7 +167,7 @@ class Accept:
         again = address.target if request.operation == "rerun" else None
         complaints = [
             *self._bad_parameters(request if again is None else again.spec, operation, address.account),
-            *self._bad_urls(request),
+            *self._bad_webhooks(request),
             *self._bad_completion(request, operation),
             *self._bad_reply(asked),
         ]
@@ -267,7 +267,7 @@ class Accept:
 
     def _request(self, canonical: bytes) -> JobRequest:
         try:
-            return JobRequest.model_validate_json(canonical)
+            return JobRequest.model_validate_json(canonical, by_alias=True, by_name=False)
         except ValidationError as error:
             raise Refusal(ErrorCode.INVALID_REQUEST, complaints_of(error, JobRequest)) from error
 
@@ -346,9 +346,12 @@ class Accept:
         found += [(path, why) for path, url in checked.urls() if (why := self._check_url(url))]
         return [Complaint(path=f"parameters.{path}", message=why) for path, why in found]
 
-    def _bad_urls(self, request: JobRequest) -> Sequence[Complaint]:
-        checked = ((number, self._check_url(hook.url)) for number, hook in enumerate(request.webhooks))
-        return [Complaint(path=f"webhooks[{number}].url", message=why) for number, why in checked if why]
+    def _bad_webhooks(self, request: JobRequest) -> Iterator[Complaint]:
+        for number, hook in enumerate(request.webhooks):
+            if (fault := self._check_url(hook.url)) is not None:
+                yield Complaint(path=f"webhooks[{number}].url", message=fault)
+            for path, why in hook.objections():
+                yield Complaint(path=f"webhooks[{number}].{path}", message=why)
 
     def _bad_completion(self, request: JobRequest, operation: Operation | None) -> Sequence[Complaint]:
         if request.completion.mode != "webhook" or (operation and operation.callback and self._callbacks.possible):

@@ -12,7 +12,7 @@ import structlog
 from relay import failpoints
 from relay.core import signature
 from relay.core.schedule import WEBHOOK_SCHEDULE, backoff, hinted, next_try, spread
-from relay.core.template import fill, fill_header, fill_json, fill_url, tokens_of
+from relay.core.template import TooMuch, fill, fill_header, fill_json, fill_url, json_in, tokens_of
 from relay.messages import Receiver, Webhook
 from relay.metrics import Metrics
 from relay.ports import (
@@ -60,6 +60,8 @@ SECRET_LENGTH = 8
 says."""
 HINTING = frozenset({429, 503})
 """Statuses whose Retry-After counts."""
+_UNSENT = {Blocked: "blocked", TooMuch: "too_much"}
+"""Why nothing was sent, in a word."""
 MOST_TROUBLED = 1000
 """Lanes of which this process remembers that they failed. A success in one that it has forgotten leaves the failures
 counted that did not close it."""
@@ -180,12 +182,12 @@ class Announce:
     async def trial(self, one: Subscription, event_id: str, body: bytes) -> Trial:
         """Send this to a subscription at once, once, and tell what came of it; nothing is recorded."""
         receiver, secrets = self._subscriptions.receiver(one), self._subscriptions.secrets(one)
-        request = self._outbound(receiver, secrets, event_id, body)
         started = monotonic()
         try:
+            request = self._outbound(receiver, secrets, event_id, body)
             answer = await self._sender.send(request)
-        except (Blocked, NotAnswered) as error:
-            outcome = "blocked" if isinstance(error, Blocked) else "no_answer"
+        except (Blocked, NotAnswered, TooMuch) as error:
+            outcome = _UNSENT.get(type(error), "no_answer")
             took = round(monotonic() - started, 4)
             return Trial(outcome=outcome, delivered=False, duration=took, error=str(error))
         fine = 200 <= answer.status < 300
@@ -199,9 +201,11 @@ class Announce:
         )
 
     async def _send(self, delivery: Delivery, receiver: Receiver, secrets: Sequence[str]) -> Result:
-        request = self._outbound(receiver, secrets, delivery.event.id, delivery.event.body)
         try:
+            request = self._outbound(receiver, secrets, delivery.event.id, delivery.event.body)
             answer = await self._sender.send(request)
+        except TooMuch as error:
+            return Result(state="exhausted", outcome="too_much", reason=str(error), error=str(error), alive=None)
         except Blocked as error:
             return Result(state="blocked", outcome="blocked", reason=str(error), error=str(error), alive=None)
         except NotAnswered as error:
@@ -350,8 +354,8 @@ def _body(receiver: Receiver, event: bytes, tokens: Mapping[str, str]) -> tuple[
     template = receiver.body
     if isinstance(template, str):
         try:
-            template = orjson.loads(template)
-        except orjson.JSONDecodeError:
+            template = json_in(template)
+        except ValueError:
             return fill(template, tokens).encode(), "text/plain; charset=utf-8"
     return orjson.dumps(fill_json(template, tokens)), "application/json"
 

@@ -392,6 +392,8 @@ class SubscriptionBook:
     def _check(self, asked: SubscriptionRequest) -> None:
         if (fault := self._check_url(asked.url)) is not None:
             raise refuse(ErrorCode.INVALID_REQUEST, "url", fault)
+        for path, why in asked.objections():
+            raise refuse(ErrorCode.INVALID_REQUEST, path, why)
 
     def _check_free(self, name: str) -> None:
         """Whether the settings leave the name to others: the store knows nothing of theirs."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.core.flow import JsonValue, strict_json
-from relay.core.template import TOKENS, fill, fill_header, fill_json, fill_url, tokens_of
+from relay.core.template import TOKENS, Unfillable, fill, fill_header, fill_json, fill_url, json_in, tokens_of
 
 EVENT: dict[str, Any] = {
     "type": "onJobFailure",
@@ -157,6 +157,44 @@ def test_every_string_in_a_body_is_filled() -> None:
     body = {"$jobId": ["$jobId", {"a": "job $jobId"}, 3, None, True, 1.5]}
 
     assert {"$jobId": ["11", {"a": "job 11"}, 3, None, True, 1.5]} == fill_json(body, tokens_of(EVENT))
+
+
+@given(st.text(max_size=20) | bodies.map(json.dumps))
+def test_what_is_read_as_json_can_be_written(text: str) -> None:
+    """A text is JSON, and then it can be filled and written, or none, which is told."""
+    try:
+        value = json_in(text)
+    except ValueError:
+        return
+
+    assert json.loads(text) == value
+    assert json.dumps(fill_json(value, {}), ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("no", ValueError),
+        ("NaN", ValueError),
+        ("[" * 101 + "]" * 101, Unfillable),
+        ("[" * 5000, Unfillable),
+        ("1e999", Unfillable),
+        ('"\\ud800"', Unfillable),
+    ],
+)
+def test_json_that_cannot_be_written_anew_is_told_from_what_is_none(text: str, kind: type[ValueError]) -> None:
+    """Who sends it should know; what is no JSON is plain text."""
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - its kind is what is asked
+        json_in(text)
+
+    assert kind is raised.type
+
+
+def test_there_are_as_many_tokens_as_there_are() -> None:
+    """They are told by name, and counted."""
+    tokens = tokens_of(EVENT)
+
+    assert len(TOKENS) + len(EVENT["data"]["metadata"]) == len(tokens) == len(list(tokens))
 
 
 # --- headers ---
