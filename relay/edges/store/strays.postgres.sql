@@ -16,28 +16,27 @@ JOIN job_card AS c ON c.key = m.key AND c.connection = s.connection
 JOIN job AS j ON j.key = m.key
 LIMIT 1;
 
--- name: match_strays
--- Those whose job is known by now become its callbacks: of each job that follows the vendor's.
-INSERT INTO callback (id, job, digest, lane, request, due, leased)
-SELECT s.id || '_' || j.key, j.key, s.digest, j.lane, s.request, :now, false
+-- name: known_strays
+-- Those whose job is known by now, each with every job that follows the vendor's. Nobody else hands them over.
+SELECT s.key, c.key
 FROM stray AS s
 CROSS JOIN LATERAL (SELECT key FROM job_card WHERE vendor_job_id = s.vendor_job_id
                     UNION SELECT job FROM vendor_job WHERE vendor_job_id = s.vendor_job_id) AS m
 JOIN job_card AS c ON c.key = m.key AND c.connection = s.connection
-JOIN job AS j ON j.key = m.key
-WHERE true
+FOR UPDATE OF s SKIP LOCKED;
+
+-- name: match_strays
+-- These become callbacks of these jobs: `:rows` is of [stray, job].
+INSERT INTO callback (id, job, digest, lane, request, due, leased)
+SELECT s.id || '_' || j.key, j.key, s.digest, j.lane, s.request, :now, false
+FROM jsonb_array_elements(:rows) AS r
+JOIN stray AS s ON s.key = (r.value ->> 0)::bigint
+JOIN job AS j ON j.key = (r.value ->> 1)::bigint
 ON CONFLICT DO NOTHING
 RETURNING id;
 
--- name: drop_matched_strays
-DELETE FROM stray WHERE key IN (
-SELECT s.key
-FROM stray AS s
-CROSS JOIN LATERAL (SELECT key FROM job_card WHERE vendor_job_id = s.vendor_job_id
-                    UNION SELECT job FROM vendor_job WHERE vendor_job_id = s.vendor_job_id) AS m
-JOIN job_card AS c ON c.key = m.key AND c.connection = s.connection
-JOIN job AS j ON j.key = m.key
-);
+-- name: drop_strays
+DELETE FROM stray WHERE key IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
 
 -- name: drop_old_strays
 DELETE FROM stray WHERE came_at < :before

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from relay.edges.store import rows
+from relay.edges.store.rows import dumps
 from relay.edges.store.script import Outcome, Row, Run, Script, Write
 from relay.ports import Stray, StrayCame, StraysMatched, StraysTurned, Vault
 
@@ -51,8 +52,12 @@ def match(writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
 
 
 def _match(now: float) -> Script[int]:
-    matched = yield Run("match_strays", {"now": now})
-    yield Run("drop_matched_strays")
+    """Only what was seen to have its job goes: another that is known a moment later waits for the next round."""
+    known = yield Run("known_strays")
+    if not known:
+        return 0
+    matched = yield Run("match_strays", {"rows": dumps([list(pair) for pair in known]), "now": now})
+    yield Run("drop_strays", {"keys": dumps(sorted({stray for stray, _ in known}))})
     return len(matched)
 
 

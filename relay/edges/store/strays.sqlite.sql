@@ -15,26 +15,27 @@ CROSS JOIN job AS j ON j.connection = s.connection
                   UNION SELECT job FROM vendor_job WHERE vendor_job_id = s.vendor_job_id)
 LIMIT 1;
 
--- name: match_strays
--- Those whose job is known by now become its callbacks: of each job that follows the vendor's.
-INSERT INTO callback (id, job, digest, lane, request, due, leased)
-SELECT s.id || '_' || j.key, j.key, s.digest, j.lane, s.request, :now, 0
+-- name: known_strays
+-- Those whose job is known by now, each with every job that follows the vendor's.
+SELECT s.key, j.key
 FROM stray AS s
 CROSS JOIN job AS j ON j.connection = s.connection
     AND j.key IN (SELECT key FROM job WHERE vendor_job_id = s.vendor_job_id
-                  UNION SELECT job FROM vendor_job WHERE vendor_job_id = s.vendor_job_id)
+                  UNION SELECT job FROM vendor_job WHERE vendor_job_id = s.vendor_job_id);
+
+-- name: match_strays
+-- These become callbacks of these jobs: `:rows` is of [stray, job].
+INSERT INTO callback (id, job, digest, lane, request, due, leased)
+SELECT s.id || '_' || j.key, j.key, s.digest, j.lane, s.request, :now, 0
+FROM json_each(:rows) AS r
+CROSS JOIN stray AS s ON s.key = r.value ->> 0
+JOIN job AS j ON j.key = r.value ->> 1
 WHERE true
 ON CONFLICT DO NOTHING
 RETURNING id;
 
--- name: drop_matched_strays
-DELETE FROM stray WHERE key IN (
-SELECT s.key
-FROM stray AS s
-CROSS JOIN job AS j ON j.connection = s.connection
-    AND j.key IN (SELECT key FROM job WHERE vendor_job_id = s.vendor_job_id
-                  UNION SELECT job FROM vendor_job WHERE vendor_job_id = s.vendor_job_id)
-);
+-- name: drop_strays
+DELETE FROM stray WHERE key IN (SELECT value FROM json_each(:keys));
 
 -- name: drop_old_strays
 DELETE FROM stray WHERE came_at < :before

@@ -25,6 +25,7 @@ from relay.ports import (
     Reply,
     StageName,
     Store,
+    StrayCame,
 )
 
 _numbers = itertools.count(1)
@@ -183,6 +184,18 @@ def callback(
     """A callback as it came; its body need be no text."""
     request = Callback(method="POST", headers={"x-signature": "s"}, query={"a": "b"}, body=body)
     return CallbackCame(id=f"cb_{next(_numbers)}", job_id=job.id, digest=digest, callback=request, hold=hold)
+
+
+def stray(vendor_job_id: str = "v-1", digest: str = "one", connection: str = "acme") -> StrayCame:
+    """A callback as it came to the connection's URL."""
+    request = Callback(method="POST", headers={"x-signature": "s"}, query={}, body=b'{"state":"\xff"}')
+    return StrayCame(
+        id=f"cbk_{next(_numbers)}",
+        connection=connection,
+        vendor_job_id=vendor_job_id,
+        digest=digest,
+        callback=request,
+    )
 
 
 def fails(lane: str, stage: StageName = "work", **given: Any) -> LaneMark:

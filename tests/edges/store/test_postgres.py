@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import asyncpg
@@ -29,6 +30,7 @@ from relay.ports import (
     Stale,
     Store,
     StoreUnavailable,
+    StraysMatched,
 )
 from tests.edges.store.conftest import PostgresEngine
 from tests.edges.store.making import (
@@ -44,6 +46,7 @@ from tests.edges.store.making import (
     moved,
     new,
     record,
+    stray,
 )
 from tests.postgres import PostgreSQL
 
@@ -104,6 +107,19 @@ async def test_a_closed_lane_has_one_probe_among_all(postgres: PostgresEngine, p
         claims = await asyncio.gather(*(claim(store, lease=1e6) for store in pair))
 
         assert [job.probe for claimed in claims for job in claimed.jobs] == [True]
+
+
+async def test_no_callback_falls_between_two_relays(postgres: PostgresEngine, pair: tuple[Store, Store]) -> None:
+    """One to a fixed URL that comes at one relay while the other learns which job it names is that job's, or waits."""
+    jobs = [await accepted(pair[0], hold=1e6, timeout=1e9) for _ in range(5 * ROUNDS)]
+    for job in jobs:
+        known = replace(job, vendor_job_id=f"v-{job.id}")
+        came = stray(f"v-{job.id}", digest=job.id)
+        await asyncio.gather(pair[0].record(came), pair[1].record(moved(known, delay=1e6)))
+    await pair[0].record(StraysMatched(keep=1e6))
+    stored = [one.job_id for one in (await claim(pair[0], "receive", total=1000, per_lane=1000)).callbacks]
+
+    assert sorted(job.id for job in jobs) == sorted(stored)
 
 
 async def test_who_slept_through_his_lease_records_nothing(postgres: PostgresEngine, pair: tuple[Store, Store]) -> None:

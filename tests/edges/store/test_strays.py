@@ -1,27 +1,13 @@
 """What the store promises of callbacks to fixed URLs, whose job need not be known when they come."""
 
-import itertools
 from dataclasses import replace
 
 from relay.core.vendor import Callback
-from relay.ports import CallbackDone, Store, StoredCallback, StrayCame, StraysMatched, StraysTurned
+from relay.ports import CallbackDone, Store, StoredCallback, StraysMatched, StraysTurned
 from tests.edges.store.conftest import Engine
-from tests.edges.store.making import accepted, claim, moved, record
+from tests.edges.store.making import accepted, claim, moved, record, stray
 
 WEEK = StraysMatched(keep=7 * 86400.0)
-numbers = itertools.count()
-
-
-def stray(vendor_job_id: str = "v-1", digest: str = "one", connection: str = "acme") -> StrayCame:
-    """A callback as it came to the connection's URL."""
-    request = Callback(method="POST", headers={"x-signature": "s"}, query={}, body=b'{"state":"\xff"}')
-    return StrayCame(
-        id=f"cbk_{next(numbers)}",
-        connection=connection,
-        vendor_job_id=vendor_job_id,
-        digest=digest,
-        callback=request,
-    )
 
 
 async def waiting(store: Store) -> list[StoredCallback]:
