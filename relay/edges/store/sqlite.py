@@ -28,6 +28,9 @@ OLDEST_SQLITE = (3, 51, 3)
 """Earlier ones can lose commits when a checkpoint meets a write (the WAL-reset bug)."""
 READERS = 2
 CHECKPOINT_EVERY = 1.0
+CATCH_UP = 0.05
+"""So much faster or slower than time goes the store's clock, until it is where the machine's is: no lease ends before
+the act that it is for."""
 WAL_LIMIT = 64 * 2**20
 """Bytes of write-ahead log beyond which a checkpoint also cuts the file."""
 
@@ -47,11 +50,21 @@ _FATAL_IO = frozenset(
 
 
 def steady() -> Callable[[], float]:
-    """The time by a clock that goes on from now whatever becomes of the machine's: set an hour forward, that would let
-    every lease lapse in its holder's hands; set back, it would make everything wait. Time asleep counts."""
+    """The time by a clock that follows the machine's without its jumps, for leases' sake: one set an hour forward would
+    let all of them lapse in their holders' hands, and one set back would make everything wait. What the machine's is
+    ahead or behind it makes up by going faster or slower, by CATCH_UP at most. Time asleep counts."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    began = time.time() - time.clock_gettime(clock)
-    return lambda: began + time.clock_gettime(clock)
+    looked = time.clock_gettime(clock)
+    offset = time.time() - looked
+
+    def now() -> float:
+        nonlocal looked, offset
+        before, looked = looked, time.clock_gettime(clock)
+        most = (looked - before) * CATCH_UP
+        offset += min(max(time.time() - looked - offset, -most), most)
+        return looked + offset
+
+    return now
 
 
 class SqliteStore(ScriptedStore):

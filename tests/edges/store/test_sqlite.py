@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import apsw
@@ -68,6 +69,24 @@ async def test_a_clock_that_is_set_moves_no_lease(tmp_path: Path, monkeypatch: p
         assert held.deadline_at - 1 < job.deadline_at < held.deadline_at + 60
     finally:
         await store.close()
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_clock_that_is_set_is_followed_slowly(jump: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's clock never jumps and never goes back, and in the end it is right."""
+    passed, wrong = 1000.0, 0.0
+    monkeypatch.setattr("time.clock_gettime", lambda _: passed)
+    monkeypatch.setattr("time.time", lambda: 1e9 + passed + wrong)
+    clock = engine_room.steady()
+    times = [clock()]
+    wrong = jump
+    for _ in range(1000):
+        passed += 100.0
+        times.append(clock())
+    steps = [after - before for before, after in pairwise(times)]
+
+    assert pytest.approx(times[-1], abs=0.01) == 1e9 + passed + wrong
+    assert all(94.9 < step < 105.1 for step in steps)
 
 
 async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
