@@ -39,6 +39,8 @@ EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo
 """What a request may call a time: beyond, deadlines could no longer be written as dates."""
 MOST_COMPLAINTS = 50
 """Things wrong with one request that are told; who sends more of them reads the first."""
+LONGEST_NAME = 100
+"""Characters of a field's name that are told; of a longer one, its beginning."""
 RESULT_CAP = 256 * 1024
 """A larger result, as JSON in bytes, is left out of the event and read at /v1/jobs/{jobId}/result."""
 
@@ -445,9 +447,9 @@ class Refusal(Exception):
     def __init__(
         self, code: ErrorCode, complaints: Sequence[Complaint], readable: Readable | None = None, *, status: int = 422
     ) -> None:
-        super().__init__("; ".join(f"{c.path}: {c.message}" if c.path else c.message for c in complaints))
+        self.complaints = tuple(complaints[:MOST_COMPLAINTS])
+        super().__init__("; ".join(f"{c.path}: {c.message}" if c.path else c.message for c in self.complaints))
         self.code = code
-        self.complaints = tuple(complaints)
         self.readable = readable or Readable()
         self.status = status
         """The HTTP status that says it."""
@@ -483,7 +485,7 @@ def _complaint(detail: ErrorDetails, model: type[BaseModel], prefix: str, also: 
     if detail["type"] == "extra_forbidden":
         *around, name = detail["loc"]
         known = _fields_at(model, around) + (_fields_at(also, ()) if also and not around else [])
-        return Complaint(path=path, message=_unknown_field(str(name), known))
+        return Complaint(path=path, message=_unknown_field(_short(str(name)), known))
     return Complaint(path=path, message=_WANTED.get(detail["type"], detail["msg"].removeprefix("Value error, ")))
 
 
@@ -497,8 +499,12 @@ def json_path(parts: Iterable[str | int], prefix: str = "") -> str:
     """`webhooks[0].url` of its parts."""
     path = prefix
     for part in parts:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+        path += f"[{part}]" if isinstance(part, int) else f".{_short(part)}" if path else _short(part)
     return path
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
 
 
 def _unknown_field(name: str, known: Sequence[str]) -> str:

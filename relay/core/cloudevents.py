@@ -11,6 +11,8 @@ from relay.core.flow import JsonValue, strict_json
 STRUCTURED = "application/cloudevents+json"
 PLAIN = frozenset({"", "application/json", "text/plain", "application/octet-stream"})
 _BINARY_PREFIXES = ("ce-", "cloudevents:", "cloudevents_")
+_NAMING = frozenset({"specversion", "source", "id"})
+"""Attributes of which one shows that an event is meant: taken for none, it would lose the id that it names."""
 _VERSION = "1.0"
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -36,24 +38,41 @@ def unwrap(body: bytes, content_type: str | None, content_encoding: str | None, 
     """Find the request; raises Misfit."""
     if content_encoding:
         raise Misfit("contentEncoding", f"content-encoding {content_encoding!r} is not taken: send it plain")
-    media = (content_type or "").partition(";")[0].strip().lower()
+    media = _media(content_type)
     attributes = _binary_attributes(headers)
     trace = _trace(attributes.get("traceparent")) or _trace(headers.get("traceparent"))
     if media == STRUCTURED:
         return _structured(body, trace)
     if media not in PLAIN and not media.endswith("+json"):
         raise Misfit("contentType", f"content type {media!r} is not taken: send application/json or {STRUCTURED}")
-    if "specversion" in attributes:
+    if attributes.keys() & _NAMING:
         _check_version(attributes)
         return Envelope(request=body, event_id=_event_id(attributes), traceparent=trace)
     return Envelope(request=body, traceparent=trace)
+
+
+def glimpse(body: bytes, content_type: str | None, headers: Mapping[str, Any]) -> Envelope:
+    """What can be read of a message that may be in none of the encodings; raises nothing."""
+    attributes = _binary_attributes(headers)
+    try:
+        found = strict_json(body)
+    except (ValueError, RecursionError):
+        found = None
+    if _media(content_type) == STRUCTURED and isinstance(found, dict):
+        attributes, found = found, found.get("data")
+    trace = _trace(attributes.get("traceparent")) or _trace(headers.get("traceparent"))
+    return Envelope(request=found, event_id=_event_id(attributes), traceparent=trace)
+
+
+def _media(content_type: str | None) -> str:
+    return (content_type or "").partition(";")[0].strip().lower()
 
 
 def _structured(body: bytes, trace: str | None) -> Envelope:
     try:
         event = strict_json(body)
     except (ValueError, RecursionError) as error:
-        raise Misfit("", "the message is not JSON") from error
+        raise Misfit("", f"the message is not JSON: {error}") from error
     event = event if isinstance(event, dict) else {}
     _check_version(event)
     own = _trace(event.get("traceparent"))
@@ -74,12 +93,12 @@ def _data(event: Mapping[str, JsonValue]) -> JsonValue:
         raise Misfit("data", "a CloudEvents message needs the request in data") from error
 
 
-def _binary_attributes(headers: Mapping[str, Any]) -> dict[str, str]:
+def _binary_attributes(headers: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for name, value in headers.items():
         for prefix in _BINARY_PREFIXES:
-            if name.lower().startswith(prefix) and (text := _text(value)) is not None:
-                found[name[len(prefix) :].lower()] = text
+            if name.lower().startswith(prefix):
+                found[name[len(prefix) :].lower()] = value
     return found
 
 

@@ -164,9 +164,11 @@ def _finite(digits: str) -> float:
     return number
 
 
+_LONGEST = len(str(-(2**63)))
+
+
 def _integer(digits: str) -> int:
-    number = int(digits)
-    if not -(2**63) <= number < 2**64:
+    if len(digits) > _LONGEST or not -(2**63) <= (number := int(digits)) < 2**64:
         raise ValueError("an integer of more than 64 bits")
     return number
 

@@ -9,6 +9,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TypeAlias
 
 import orjson
@@ -22,6 +23,7 @@ from relay.core.job import ErrorCode, Job, JobError, JobSpec, State, Target, new
 from relay.core.schedule import backoff
 from relay.core.vendor import Account, Operation
 from relay.messages import (
+    MOST_COMPLAINTS,
     Complaint,
     EventData,
     EventError,
@@ -64,6 +66,11 @@ log = structlog.get_logger()
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """A NUL, or half of a surrogate pair."""
+_NO_ID = (
+    "is absent, and what came in its place (the event's source and id, message_id or Idempotency-Key) "
+    "must be 1 to 200 printable characters"
+)
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,63}")
 CheckUrl: TypeAlias = Callable[[str], str | None]
 """Why a URL is not taken, None if it is."""
 
@@ -157,7 +164,7 @@ class Accept:
             return outcome
         except Refusal as refusal:
             readable = _readable(raw, asked)
-            raise Refusal(refusal.code, refusal.complaints, readable, status=refusal.status) from refusal
+            raise _telling(refusal, readable) from refusal
 
     async def _checked(self, asked: Asked, raw: Mapping[str, JsonValue]) -> NewJob:
         request = self._request(self._canonical(raw))
@@ -256,7 +263,7 @@ class Accept:
         """The request's bytes, the same for the same content."""
         canonical = _sorted(raw)
         if canonical is None:
-            raise Refusal(ErrorCode.INVALID_REQUEST, list(_unstorable(raw, ())))
+            raise Refusal(ErrorCode.INVALID_REQUEST, list(islice(_unstorable(raw, ()), MOST_COMPLAINTS)))
         if len(canonical) > self._max_bytes:
             raise self._too_large(len(canonical))
         return canonical
@@ -277,7 +284,7 @@ class Accept:
             self._warn_nameless(asked.producer)
             return f"req_{entropy.draw(12).hex()}"
         if not _is_id(given):
-            raise refuse(ErrorCode.INVALID_REQUEST, "requestId", "must be 1 to 200 printable characters")
+            raise refuse(ErrorCode.INVALID_REQUEST, "requestId", _NO_ID)
         return given
 
     async def _addressed(self, request: JobRequest, asked: Asked) -> "_Address":
@@ -301,6 +308,8 @@ class Accept:
                 raise refuse(ErrorCode.UNKNOWN_JOB, "target", "relay has no such job")
             return _Address(connection="", account=None)
         name = target.spec.connection
+        if request.connection is not None and request.connection != name:
+            raise refuse(ErrorCode.INVALID_REQUEST, "connection", f"the target is of {name!r}: name that, or none")
         account = self._accounts.get(name) if cancel else self._account(name)
         return _Address(connection=name, account=account, target=target)
 
@@ -401,17 +410,26 @@ class Accept:
     # --- AMQP ---
 
     async def _intake(self, message: Incoming) -> Disposition:
-        asked = None
         try:
-            asked = self._opened(message)
+            asked = _asked(message, self._opened(message))
+        except Refusal as refusal:
+            return self._unopened(message, refusal)
+        try:
             await self.take(asked)
         except Refusal as refusal:
-            if asked is None:
-                self._tell_refused("amqp", refusal)
             return self._dead_letter(message, asked, refusal)
         return Ack()
 
-    def _opened(self, message: Incoming) -> Asked:
+    def _unopened(self, message: Incoming, refusal: Refusal) -> DeadLetter:
+        """A message that was refused unopened: whoever can be found in it is told all the same."""
+        body = message.body if len(message.body) <= self._max_bytes else b""
+        asked = _asked(message, cloudevents.glimpse(body, message.content_type, message.headers))
+        readable = _readable(asked.request if isinstance(asked.request, dict) else {}, asked)
+        refusal = _telling(refusal, readable)
+        self._tell_refused("amqp", refusal)
+        return self._dead_letter(message, asked, refusal)
+
+    def _opened(self, message: Incoming) -> cloudevents.Envelope:
         if message.unreadable:
             raise Refusal(
                 ErrorCode.INVALID_REQUEST,
@@ -420,18 +438,9 @@ class Accept:
         if len(message.body) > self._max_bytes:
             raise self._too_large(len(message.body))
         try:
-            found = cloudevents.unwrap(message.body, message.content_type, message.content_encoding, message.headers)
+            return cloudevents.unwrap(message.body, message.content_type, message.content_encoding, message.headers)
         except cloudevents.Misfit as misfit:
             raise refuse(ErrorCode.INVALID_REQUEST, misfit.path, str(misfit)) from misfit
-        return Asked(
-            request=found.request,
-            fallback_id=found.event_id or message.message_id,
-            correlation_id=message.correlation_id,
-            reply_to=message.reply_to,
-            traceparent=found.traceparent,
-            source="amqp",
-            producer=message.app_id or message.user_id or f"{message.exchange}/{message.routing_key}",
-        )
 
     def _tell_refused(self, source: str, refusal: Refusal) -> None:
         self._metrics.requests.labels(source, refusal.code.value).inc()
@@ -444,7 +453,7 @@ class Accept:
             hint = "set requestId or message_id: without, a message may run twice after a crash"
             log.warning("request.without_message_id", producer=producer, hint=hint)
 
-    def _dead_letter(self, message: Incoming, asked: Asked | None, refusal: Refusal) -> DeadLetter:
+    def _dead_letter(self, message: Incoming, asked: Asked, refusal: Refusal) -> DeadLetter:
         errors = [complaint.wire() for complaint in refusal.complaints]
         change = self._refused(message, asked, refusal)
 
@@ -455,11 +464,11 @@ class Accept:
 
         return DeadLetter(reason=refusal.code.value, errors=errors, then=tell)
 
-    def _refused(self, message: Incoming, asked: Asked | None, refusal: Refusal) -> RequestRefused | None:
+    def _refused(self, message: Incoming, asked: Asked, refusal: Refusal) -> RequestRefused | None:
         """The event of a refusal, where anybody can be told; an id that conflicts belongs to a living job. The same
         message, refused for the same reason, is the same event: after a crash nobody is told anew."""
         readable = refusal.readable
-        request_id = readable.request_id or _readable_id(asked.fallback_id if asked else message.message_id)
+        request_id = readable.request_id or _readable_id(asked.fallback_id)
         if not (request_id or message.correlation_id or message.reply_to):
             return None
         named = f"{request_id}\x00{refusal.code.value}\x00".encode()
@@ -478,12 +487,29 @@ class Accept:
                 id=event.id,
                 type=event.type,
                 job_id=None,
-                connection=readable.connection,
-                operation=readable.operation,
+                connection=_word(readable.connection),
+                operation=_word(readable.operation),
                 body=event.wire(),
             ),
             deliveries=tuple(deliveries),
         )
+
+
+def _asked(message: Incoming, found: cloudevents.Envelope) -> Asked:
+    return Asked(
+        request=found.request,
+        fallback_id=found.event_id or message.message_id,
+        correlation_id=message.correlation_id,
+        reply_to=message.reply_to,
+        traceparent=found.traceparent,
+        source="amqp",
+        producer=message.app_id or message.user_id or f"{message.exchange}/{message.routing_key}",
+    )
+
+
+def _telling(refusal: Refusal, readable: Readable) -> Refusal:
+    """The refusal with what could be read of its request."""
+    return Refusal(refusal.code, refusal.complaints, readable, status=refusal.status)
 
 
 async def find_target(store: Store, target: Target | TargetName) -> Job | None:
@@ -493,7 +519,7 @@ async def find_target(store: Store, target: Target | TargetName) -> Job | None:
     return await store.job_by_request(target.request_id or "")
 
 
-def refusal_event(event_id: str, request_id: str | None, refusal: Refusal, asked: Asked | None, now: float) -> JobEvent:
+def refusal_event(event_id: str, request_id: str | None, refusal: Refusal, asked: Asked, now: float) -> JobEvent:
     """The event of a refused request: what could be read of it, and null for the rest."""
     readable, at = refusal.readable, rfc3339(now)
     error = JobError(code=refusal.code, message=str(refusal))
@@ -503,7 +529,7 @@ def refusal_event(event_id: str, request_id: str | None, refusal: Refusal, asked
         source="/relay",
         time=at,
         timestamp=at,
-        traceparent=asked.traceparent if asked else None,
+        traceparent=asked.traceparent,
         data=EventData(
             job_id=None,
             request_id=request_id,
@@ -567,6 +593,11 @@ def _readable(raw: Mapping[str, JsonValue], asked: Asked) -> Readable:
         operation=text("operation"),
         metadata=metadata if isinstance(metadata, dict) and _sorted(metadata) is not None else {},
     )
+
+
+def _word(text: str | None) -> str | None:
+    """What may be a word of a routing key: whoever binds by the words finds each in its place."""
+    return text if text is not None and _WORD.fullmatch(text) else None
 
 
 def _is_id(text: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.cloudevents import STRUCTURED, Envelope, Misfit, unwrap
+from relay.core.cloudevents import STRUCTURED, Envelope, Misfit, glimpse, unwrap
 from tests.core.strategies import json_values
 
 REQUEST = {"connection": "datameer-prod", "parameters": {"file": 48}}
@@ -103,7 +103,10 @@ def test_other_types_and_encodings_are_refused(content_type: str, encoding: str 
 def test_whatever_comes_is_read_or_refused(body: bytes, content_type: str | None) -> None:
     """No message raises anything but a Misfit."""
     with suppress(Misfit):
-        unwrap(body, content_type, None, {"ce-id": b"7", "ce-specversion": 1, "traceparent": b"0"})
+        unwrap(body, content_type, None, {"ce-id": b"7", "traceparent": b"0"})
+    with suppress(Misfit):
+        unwrap(body, content_type, None, {"ce-id": b"7", "ce-specversion": "1.0", "traceparent": b"0"})
+    glimpse(body, content_type, {"ce-id": b"7", "ce-specversion": 1, "traceparent": b"0"})
 
 
 @pytest.mark.parametrize("trace", ["", "00-1", TRACE.upper(), TRACE + "-x", TRACE + "\x00", "\ud800", 7, None])
@@ -134,3 +137,16 @@ def test_binary_mode_has_one_version_too(version: str) -> None:
         unwrap(BODY, None, None, {"ce-specversion": version})
 
     assert "specversion" == problem.value.path
+
+
+@pytest.mark.parametrize("attributes", [{"ce-id": "7"}, {"cloudEvents_source": "/s"}, {"ce-specversion": 1.0}])
+def test_binary_mode_without_its_version_is_no_plain_message(attributes: dict[str, Any]) -> None:
+    """Taken for one it would lose the id that it names, and run twice."""
+    with pytest.raises(Misfit, match=r"needs specversion 1\.0"):
+        unwrap(BODY, None, None, attributes)
+
+
+def test_an_event_that_is_no_json_says_why() -> None:
+    """A number that is too large is found by who reads of it."""
+    with pytest.raises(Misfit, match="64 bits"):
+        unwrap(b'{"specversion": "1.0", "data": {"n": 99999999999999999999}}', STRUCTURED, None, {})

@@ -86,6 +86,13 @@ async def test_ids_are_short_and_printable(bench: Bench, bad: str) -> None:
         assert refusal.readable.request_id is None
 
 
+async def test_an_id_that_came_in_the_requests_place_is_told_as_such(bench: Bench) -> None:
+    """Who never wrote a requestId learns what was taken for one."""
+    refusal = await bench.refusal(RUN, fallback_id="x" * 201)
+
+    assert "message_id" in str(refusal)
+
+
 # --- defaults ---
 
 
@@ -169,6 +176,7 @@ BAD_BYTES = [
     (b'{"metadata": {"a": -Infinity}}', 400),
     (b'{"metadata": {"a": 1e400}}', 400),
     (b'{"metadata": {"a": 123456789012345678901234567890}}', 400),
+    (b'{"metadata": {"a": ' + b"9" * 5000 + b"}}", 400),
     (b'{"metadata": ' + b"[" * 150 + b"]" * 150 + b"}", 400),
     (b"[" * 90_000, 400),
     (b"[]", 422),
@@ -292,12 +300,29 @@ async def test_all_that_is_wrong_is_told_at_once(bench: Bench) -> None:
     ]
 
 
-async def test_thousands_of_mistakes_are_told_by_the_first(bench: Bench) -> None:
-    """Who sends nothing but unknown fields reads some of them."""
-    parameters = {f"unknown{number}": 1 for number in range(3000)}
-    refusal = await bench.refusal({"connection": "tri", "parameters": parameters})
+MANY: list[dict[str, Any]] = [
+    {"parameters": {f"unknown{number}": 1 for number in range(3000)}},
+    {"metadata": {"bad": ["\x00"] * 3000}},
+    {"webhooks": [{"url": "ftp://x", "secretKey": "", "signature": "body"}] * 50},
+]
+
+
+@pytest.mark.parametrize("wrong", MANY, ids=["unknown fields", "unstorable texts", "webhooks"])
+async def test_thousands_of_mistakes_are_told_by_the_first(bench: Bench, wrong: Mapping[str, Any]) -> None:
+    """Who sends nothing but mistakes reads some of them, and no event becomes larger than a broker takes."""
+    refusal = await bench.refusal({**RUN, **wrong})
 
     assert 50 == len(refusal.complaints)
+    assert len(str(refusal)) < 10_000
+
+
+async def test_a_long_name_is_told_by_its_beginning(bench: Bench) -> None:
+    """A field's name may be a megabyte: what is told of it fits where refusals are told."""
+    name = "connection" + "x" * 50_000
+    refusal = await bench.refusal({**RUN, name: 1})
+
+    assert [name[:100] + "…"] == [complaint.path for complaint in refusal.complaints]
+    assert len(str(refusal)) < 400
 
 
 async def test_what_the_connection_leaves_out_is_forbidden(furnish: Furnish) -> None:
@@ -343,6 +368,20 @@ async def test_a_cancel_goes_by_its_targets_connection(bench: Bench) -> None:
     cancel = await bench.job({"operation": "cancel", "target": {"requestId": "r"}})
 
     assert ("tri", "trifacta", "r") == (cancel.spec.connection, cancel.spec.vendor, job.spec.request_id)
+
+
+@pytest.mark.parametrize("operation", ["cancel", "rerun"])
+async def test_a_connection_beside_a_target_is_the_targets(bench: Bench, operation: str) -> None:
+    """Who names another one means another job: nothing is canceled, nor run again where it was not meant to."""
+    job = await bench.job(RUN)
+    request = {"operation": operation, "target": {"jobId": job.id}}
+
+    refusal = await bench.refusal({**request, "connection": "other"})
+    taken = await bench.job({**request, "connection": "tri"})
+
+    assert (ErrorCode.INVALID_REQUEST, "connection") == (refusal.code, refusal.complaints[0].path)
+    assert "the target is of 'tri'" in str(refusal)
+    assert "tri" == taken.spec.connection
 
 
 async def test_a_cancel_of_an_unknown_job_is_a_job(bench: Bench) -> None:

@@ -203,6 +203,47 @@ async def test_a_refusals_event_shows_what_could_be_read(furnish: Furnish) -> No
         )
 
 
+OF_EVENT = {"id": "7", "source": "/s", "type": "t"}
+HEADERS = {f"ce-{name}": value for name, value in OF_EVENT.items()}
+STRUCTURED = {"content_type": "application/cloudevents+json"}
+NAMED = json.dumps({"requestId": "r", **RUN}).encode()
+UNOPENED: Mapping[str, tuple[bytes, Mapping[str, Any], str, str | None]] = {
+    "unreadable property": (NAMED, {"unreadable": ("timestamp",)}, "r", "tri"),
+    "another type": (NAMED, {"content_type": "text/xml"}, "r", "tri"),
+    "said to be encoded": (BODY, {"content_encoding": "gzip", "headers": HEADERS}, "/s/7", "tri"),
+    "event without its version": (BODY, {"headers": HEADERS}, "/s/7", "tri"),
+    "version that is no text": (BODY, {"headers": {**HEADERS, "ce-specversion": 1.0}}, "/s/7", "tri"),
+    "event of another version": (json.dumps({**OF_EVENT, "data": RUN}).encode(), STRUCTURED, "/s/7", "tri"),
+    "event without data": (json.dumps({**OF_EVENT, "specversion": "1.0"}).encode(), STRUCTURED, "/s/7", None),
+    "too large": (b" " * 100_001, {"headers": {**HEADERS, "ce-specversion": "1.0"}}, "/s/7", None),
+}
+"""What names its request and cannot be taken, the name, and the connection that can be read."""
+
+
+@pytest.mark.parametrize("case", UNOPENED)
+async def test_who_can_be_read_in_what_cannot_be_taken_is_told(furnish: Furnish, case: str) -> None:
+    """Whatever is wrong with a message, its request's name is looked for in it, and its event says what was found."""
+    body, properties, name, connection = UNOPENED[case]
+    async with furnish(exchange=EXCHANGE) as bench:
+        letter = await bench.buried(body, **properties)
+
+        data = told(await bench.delivery())["data"]
+        assert ("invalid_request", name, connection) == (letter.reason, data["requestId"], data["connection"])
+
+
+async def test_what_is_no_word_of_a_key_makes_none(furnish: Furnish) -> None:
+    """Dots and the like would move the words of the routing key: who waits for `*.*.onJobFailure` hears of it. What was
+    asked stands in the event."""
+    request = {**RUN, "connection": "tri.prod", "operation": "run it"}
+    async with furnish(exchange=EXCHANGE) as bench:
+        await bench.buried(json.dumps(request).encode(), message_id="m")
+
+        delivery = await bench.delivery()
+        data = told(delivery)["data"]
+        assert (None, None) == (delivery.event.connection, delivery.event.operation)
+        assert ("tri.prod", "run it") == (data["connection"], data["operation"])
+
+
 async def test_the_same_refusal_again_is_one_event(furnish: Furnish) -> None:
     """The event's id follows from the request's id and content, so that a redelivered message tells nothing twice."""
     async with furnish(exchange=EXCHANGE) as bench:
