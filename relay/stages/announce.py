@@ -33,6 +33,7 @@ from relay.ports import (
     Publisher,
     Sender,
     Store,
+    StoreUnavailable,
     Subscription,
     SubscriptionMark,
     Trial,
@@ -108,12 +109,13 @@ class Announce:
     async def act(self, delivery: Delivery) -> None:
         """Try a delivery that is leased to this process once, and record what came of it."""
         at, started = self._clock(), monotonic()
-        if delivery.kind == "url":
-            result = await self._post(delivery)
-        elif delivery.kind == "subscription":
-            result = await self._post_standing(delivery)
-        else:
-            result = await self._publish(delivery)
+        try:
+            result = await self._tried(delivery)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            log.exception("delivery.failed", delivery=delivery.id)
+            result = _defective(delivery, error)
         change = DeliveryMoved(
             delivery=delivery,
             state=result.state,
@@ -129,6 +131,13 @@ class Announce:
         if change.subscription is not None and change.subscription.disable:
             await self._subscriptions.refresh()
         self._tell(delivery, result, monotonic() - started)
+
+    async def _tried(self, delivery: Delivery) -> Result:
+        if delivery.kind == "url":
+            return await self._post(delivery)
+        if delivery.kind == "subscription":
+            return await self._post_standing(delivery)
+        return await self._publish(delivery)
 
     # --- to the broker ---
 
@@ -418,6 +427,16 @@ def _again(delivery: Delivery, receiver: Receiver, failed: Result) -> Result:
     if delay is None or out_of_time:
         return _ended(failed, f"the schedule has ended; last: {failed.error}")
     return replace(failed, delay=hinted(delay, failed.pause))
+
+
+def _defective(delivery: Delivery, error: Exception) -> Result:
+    """An attempt like any other: what fails for ever ends, too, and stands in the delivery's own history."""
+    words = f"a defect in relay: {type(error).__name__} (see delivery.failed in its log)"
+    failed = Result(state="pending", outcome="internal_error", error=words, alive=None)
+    if delivery.kind in ("exchange", "reply"):
+        return replace(failed, delay=_publish_delay(delivery, delivery.tries))
+    delay = next_try(WEBHOOK_SCHEDULE, delivery.tries + 1, delivery.id)
+    return _ended(failed, words) if delay is None else replace(failed, delay=delay)
 
 
 def _ended(failed: Result, reason: str) -> Result:

@@ -21,6 +21,8 @@ from relay.simulators.trifacta import TrifactaSimulator
 from relay.stages import announce
 from relay.stages.record import url_lane
 from tests.edges.http_peers import refused_port
+from tests.edges.store import making
+from tests.edges.store.making import record
 from tests.stages.bench import RUN, Bench, locked, until
 from tests.stages.conftest import Furnish
 from tests.stages.receiver import Heard, Receiver, Say, receiving
@@ -665,6 +667,39 @@ async def test_without_a_broker_events_for_one_wait(furnish: Furnish) -> None:
 
         waiting = await bench.deliveries()
         assert {("pending", 0)} == {(one.state, one.attempts) for one in waiting}
+
+
+async def unreadable(bench: Bench, **way: Any) -> Job:
+    """A job that has ended, with a delivery whose target this relay cannot make sense of."""
+    job = await bench.job(CANCELED)
+    await record(bench.store, making.ended(job, making.delivery(**way), state=State.CANCELED))
+    return job
+
+
+async def test_a_defect_spends_attempts_until_the_end(bench: Bench, receiver: Receiver) -> None:
+    """A delivery that relay itself cannot make is not tried for ever, and tells why."""
+    await unreadable(bench, target={"url": receiver.url, "method": "BREW"})
+    while (one := await bench.delivery()).state == "pending":
+        await bench.turn("announce")
+        bench.clock.tick(1.2 * DAY)
+    attempts = await bench.attempts(one)
+
+    assert ("exhausted", len(WEBHOOK_SCHEDULE)) == (one.state, len(attempts))
+    assert {("internal_error", one.reason)} == {(each.outcome, each.error) for each in attempts}
+    assert "a defect in relay: ValidationError" in (one.reason or "")
+    assert [] == receiver.heard
+
+
+async def test_a_defect_gives_up_no_event_for_the_exchange(furnish: Furnish) -> None:
+    """It is tried again, after longer and longer."""
+    async with furnish(publisher=object()) as bench:
+        await unreadable(bench, kind="exchange", target={})
+        for _ in range(3):
+            await bench.turn("announce")
+            bench.clock.tick(60)
+        one = await bench.delivery()
+
+    assert ("pending", 3) == (one.state, one.attempts)
 
 
 # --- the fast path ---
