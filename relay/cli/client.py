@@ -2,10 +2,11 @@
 
 import http.client
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, TypeAlias
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 import typer
 
@@ -30,6 +31,8 @@ TIMEOUT = 90.0
 SILENCE = 60.0
 """Seconds after which a stream that says nothing is lost: relay says something every 15."""
 PAGE = 200
+ALL = sys.maxsize
+"""As a limit: every row."""
 
 
 class Failed(Exception):
@@ -48,15 +51,16 @@ class Client:
     """One relay."""
 
     def __init__(self, server: str, token: str | None) -> None:
-        parts = urlsplit(server)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise typer.BadParameter(f"{server!r} is no URL such as {HOME}", param_hint="--server")
+        parts = _url(server)
         self._server = server.rstrip("/")
         self._secure = parts.scheme == "https"
-        self._place = (parts.hostname, parts.port)
+        self._place = (parts.hostname or "", parts.port)
         self._prefix = parts.path.rstrip("/")
         self._headers = {"User-Agent": f"relay/{__version__}", "Accept": "application/json"}
         if token:
+            if not token.isascii() or not token.isprintable() or " " in token:
+                message = "a token is ASCII without spaces: see that no line break has come along with it"
+                raise typer.BadParameter(message, param_hint="--token")
             self._headers["Authorization"] = f"Bearer {token}"
 
     def get(self, path: str, **query: Any) -> Any:
@@ -102,6 +106,11 @@ class Client:
         try:
             connection.request(method, self._prefix + path, body, {**self._headers, **headers})
             yield connection.getresponse()
+        except TimeoutError as error:
+            raise Failed(
+                f"{self._server} gives no answer within {timeout:g} s: what was asked for may still be done, so look "
+                "before asking again"
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             why = f"{error}" or type(error).__name__
             raise Failed(
@@ -109,6 +118,16 @@ class Client:
             ) from error
         finally:
             connection.close()
+
+
+def _url(server: str) -> SplitResult:
+    try:
+        parts = urlsplit(server)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    except ValueError:
+        pass
+    raise typer.BadParameter(f"{server!r} is no URL such as {HOME}", param_hint="--server")
 
 
 def _read(server: str, status: int, body: bytes) -> Any:

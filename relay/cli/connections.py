@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from relay.cli import output
-from relay.cli.client import HOME, AsJson, Client, Row, Server, Token, segment
+from relay.cli.client import ALL, HOME, AsJson, Client, Row, Server, Token, segment
 
 Name = Annotated[str, typer.Argument(help="The connection's name.")]
 
@@ -20,7 +20,7 @@ def _connections() -> None:
 @app.command("list")
 def index(as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
     """List the connections. What may be asked of each, and how its jobs stand."""
-    found = Client(server, token).get("/v1/connections")["items"]
+    found = list(Client(server, token).rows("/v1/connections", ALL))
     if as_json:
         output.print_json(found)
         return

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from relay.cli import live, output
-from relay.cli.client import HOME, AsJson, Client, Limit, Row, Server, Since, Token, Until
+from relay.cli.client import HOME, AsJson, Client, Limit, Row, Server, Since, Token, Until, segment
 
 app = typer.Typer(help="Who was told how jobs ended.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -54,7 +54,7 @@ def show(
     token: Token = None,
 ) -> None:
     """One delivery with its attempts."""
-    found = Client(server, token).get(f"/v1/deliveries/{delivery}", include="body" if body else None)
+    found = Client(server, token).get(f"/v1/deliveries/{segment(delivery)}", include="body" if body else None)
     if as_json:
         output.print_json(found)
         return
@@ -129,7 +129,7 @@ def redeliver(
         raise typer.BadParameter("name one DELIVERY, or filter: --undelivered for all, --dry-run to look first")
     client = Client(server, token)
     if delivery is not None:
-        found = client.post(f"/v1/deliveries/{delivery}/redeliver")
+        found = client.post(f"/v1/deliveries/{segment(delivery)}/redeliver")
         told = f"{found['id']} {found['state']}"
     else:
         found = client.post("/v1/deliveries/redeliver", json.dumps({"filter": chosen, "dryRun": dry_run}).encode())

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from relay.cli import live, output
-from relay.cli.client import HOME, AsJson, Client, Limit, Row, Server, Since, Token, Until, job_named
+from relay.cli.client import HOME, AsJson, Client, Failed, Limit, Row, Server, Since, Token, Until, job_named
 
 app = typer.Typer(help="What became of requests.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -138,7 +138,7 @@ def watch(
     found = job_named(client, job)
     for line in _news(client, found):
         if as_json:
-            output.print_json(line)
+            output.print_json_line(line)
         else:
             typer.echo(f"{line['at']}  {line['what']:<20} {output.plain(line['detail'])}")
     _exit_by(client.get(f"/v1/jobs/{found['jobId']}"))
@@ -208,11 +208,21 @@ def finish(client: Client, asked: Row, *, wait: bool, as_json: bool) -> None:
 
 def until_ended(client: Client, job: Row) -> Row:
     """The job once it has ended."""
-    pause = 0.1
+    retries, pause = live.Retries(begun=True), 0.1
     while job["state"] not in ENDED:
         time.sleep(pause)
         pause = min(pause * 1.5, 2.0)
+        job = _now(client, job, retries)
+    return job
+
+
+def _now(client: Client, job: Row, retries: live.Retries) -> Row:
+    """The job as it is now, or as it was while no relay answers: it goes on without whoever waits for it."""
+    try:
         job = client.get(f"/v1/jobs/{job['jobId']}")
+        retries.found()
+    except Failed as failed:
+        retries.lost(failed)
     return job
 
 
@@ -287,14 +297,14 @@ def _delivery(row: Row) -> tuple[str | None, ...]:
 
 def _news(client: Client, job: Row) -> Iterator[Row]:
     """The lines of a job's history, as they come."""
-    told = 0
+    told, retries = 0, live.Retries(begun=True)
     while True:
         yield from job["history"][told:]
         told = len(job["history"])
         if job["state"] in ENDED:
             return
         time.sleep(1.0)
-        job = client.get(f"/v1/jobs/{job['jobId']}")
+        job = _now(client, job, retries)
 
 
 def _exit_by(job: Row) -> None:

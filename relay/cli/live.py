@@ -31,7 +31,7 @@ def _followed(client: Client, path: str, query: Mapping[str, str | None]) -> Ite
     given = {name: value for name, value in query.items() if value is not None}
     path = f"{path}?{urlencode(given)}" if given else path
     last_id: str | None = None
-    retries = _Retries()
+    retries = Retries()
     while True:
         try:
             for block in _blocks(client.lines(path, {"Last-Event-ID": last_id} if last_id else {})):
@@ -58,11 +58,11 @@ def watch(followed: Iterable[tuple[str, str]], cells: Callable[[str, str], tuple
                 output.line(cells(kind, data))
 
 
-class _Retries:
+class Retries:
     """What is done where relay is lost: at first it is an error, later it is waited for."""
 
-    def __init__(self) -> None:
-        self.begun = False
+    def __init__(self, *, begun: bool = False) -> None:
+        self.begun = begun
         self._pause = 0.0
 
     def found(self) -> None:

@@ -42,6 +42,11 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def print_json_line(value: Any) -> None:
+    """One of many values, each a line of its own for programs that read them as they come."""
+    typer.echo(json.dumps(value, ensure_ascii=False))
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], empty: str = "none") -> None:
     """Aligned columns; what is empty everywhere is left out."""
     from rich.table import Table
@@ -156,16 +161,16 @@ def moment(text: str | None, option: str) -> str | None:
     """RFC 3339 of a time as typed: as it is, or as a length of time before now (`90s`, `30m`, `2h`, `7d`)."""
     if text is None:
         return None
-    if found := re.fullmatch(r"(\d+)\s*(s|m|min|h|d)", text.strip()):
-        unit = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}[found[2]]
-        return (datetime.now(UTC) - timedelta(seconds=int(found[1]) * unit)).isoformat().replace("+00:00", "Z")
     try:
+        if found := re.fullmatch(r"(\d+)\s*(s|m|min|h|d)", text.strip()):
+            unit = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}[found[2]]
+            return (datetime.now(UTC) - timedelta(seconds=int(found[1]) * unit)).isoformat().replace("+00:00", "Z")
         at = datetime.fromisoformat(text)
-    except ValueError:
+        return (at if at.tzinfo else at.astimezone()).isoformat()
+    except (ValueError, OverflowError):
         raise typer.BadParameter(
             f"{text!r} is no time: give one as 2026-11-21T20:00:00Z or 2h, 30m, 7d", param_hint=option
         ) from None
-    return (at if at.tzinfo else at.astimezone()).isoformat()
 
 
 def pairs_of(given: Sequence[str], option: str) -> dict[str, str]:

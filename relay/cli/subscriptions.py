@@ -8,7 +8,7 @@ from urllib.parse import quote
 import typer
 
 from relay.cli import output
-from relay.cli.client import HOME, AsJson, Client, Failed, Limit, Refused, Row, Server, Token
+from relay.cli.client import ALL, HOME, AsJson, Client, Failed, Limit, Refused, Row, Server, Token
 
 app = typer.Typer(help="Standing targets for the events of many jobs.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -185,7 +185,7 @@ def _found(client: Client, name: str) -> Row:
     except Refused as refused:
         if refused.status != 404:
             raise
-        named = [row for row in client.rows("/v1/subscriptions", 10_000) if row["name"] == name]
+        named = [row for row in client.rows("/v1/subscriptions", ALL) if row["name"] == name]
         if not named:
             raise Failed(f"there is no subscription with the id or name {name!r}") from refused
         return named[0]

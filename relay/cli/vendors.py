@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from relay.cli import output, promises
-from relay.cli.client import HOME, AsJson, Client, Failed, Row, Server, Token
+from relay.cli.client import ALL, HOME, AsJson, Client, Failed, Row, Server, Token
 
 app = typer.Typer(help="What vendors can be asked.", invoke_without_command=True, rich_markup_mode=None)
 
@@ -23,7 +23,7 @@ def index(as_json: AsJson = False, server: Server = HOME, token: Token = None) -
     """Every operation, and which vendor has it."""
     from relay.core.vendor import OPERATIONS
 
-    found: list[Row] = Client(server, token).get("/v1/vendors")["items"]
+    found = list(Client(server, token).rows("/v1/vendors", ALL))
     if as_json:
         output.print_json(found)
         return
@@ -42,7 +42,7 @@ def show(
     token: Token = None,
 ) -> None:
     """One vendor's operations and parameters."""
-    found = Client(server, token).get("/v1/vendors")["items"]
+    found = list(Client(server, token).rows("/v1/vendors", ALL))
     about = _named(found, vendor, "vendor")
     if operation is not None:
         output.print_json(_named(about["operations"], operation, "operation")["parameters"])

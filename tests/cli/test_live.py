@@ -18,7 +18,7 @@ from relay.cli import app
 from relay.simulators.trifacta import TrifactaSimulator
 from tests.cli.conftest import Cli
 from tests.ports import free_port
-from tests.running import running, settings, until
+from tests.running import ENDLESS, running, settings, until
 
 OK = ("--connection", "tri", "--parameter", "wrangledDataset.id=7")
 FAILS = ("--connection", "tri", "--parameter", "wrangledDataset.id=9001")
@@ -63,18 +63,24 @@ class Watch:
             return await self._process.wait()
 
 
-@asynccontextmanager
-async def watching(url: str, *arguments: str) -> AsyncIterator[Watch]:
-    """`relay` with these arguments, as a process of its own, once it says that it follows."""
-    process = await asyncio.create_subprocess_exec(
+async def _started(url: str, *arguments: str) -> asyncio.subprocess.Process:
+    """`relay` with these arguments, as a process of its own."""
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "relay",
         *arguments,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=os.environ | {"RELAY_SERVER": url},
     )
+
+
+@asynccontextmanager
+async def watching(url: str, *arguments: str) -> AsyncIterator[Watch]:
+    """`relay` with these arguments, as a process of its own, once it says that it follows."""
+    process = await _started(url, *arguments)
     try:
         watch = Watch(process)
         begun = await watch.error()
@@ -131,6 +137,46 @@ async def test_following_outlives_relay(tmp_path: Path, vendor: TrifactaSimulato
 
     assert [first, missed, last] == seen
     assert "trying again" in lost
+
+
+@pytest.mark.parametrize("command", [("jobs", "watch", "a", "--json"), ("submit", "-", "--wait", "--json")])
+async def test_waiting_for_a_job_outlives_relay(
+    tmp_path: Path, vendor: TrifactaSimulator, command: tuple[str, ...]
+) -> None:
+    """Whoever waits for one job is told how it ended though relay was started anew meanwhile; what is told as it comes
+    is a line each."""
+    given = settings(tmp_path, vendor, http={"port": free_port()})
+    url = f"http://127.0.0.1:{given['http']['port']}"
+    request = json.dumps({"requestId": "a", "connection": "tri", "parameters": ENDLESS})
+    async with running(tmp_path, given) as relay, ClientSession(relay.server.url) as http:
+        headers = {"Content-Type": "application/json"}
+        async with http.post("/v1/jobs", data=request, headers=headers) as answer:
+            job_id = (await answer.json())["jobId"]
+        process = await _started(url, *command)
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(request.encode())
+        process.stdin.close()
+        if command[0] == "jobs":
+            assert process.stdout is not None
+            assert "job.submitting" == json.loads(await process.stdout.readline())["what"]
+        else:
+            await until(lambda: _waits(relay))
+    lost = (await process.stderr.readline()).decode()
+    async with running(tmp_path, given) as again, ClientSession(again.server.url) as http:
+        async with http.post(f"/v1/jobs/{job_id}/cancel"):
+            pass
+        out, err = (each.decode() for each in await process.communicate())
+
+    told = [json.loads(line)["what"] for line in out.splitlines()] if command[0] == "jobs" else json.loads(out)["state"]
+    assert 1 == process.returncode
+    assert told[-1] == "job.canceled" or told == "canceled"
+    assert ("trying again" in lost, "following again" in err) == (True, True)
+
+
+async def _waits(relay: Relay) -> bool:
+    """Whether somebody waits for an answer to a request."""
+    return any(each.waiting_since is None for each in relay.server._connections)
 
 
 async def _ended(relay: Relay, request_id: str) -> str:

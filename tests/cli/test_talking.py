@@ -1,12 +1,16 @@
 """Commands that talk to a running relay."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
+from relay.app import Relay
 from relay.cli import app
+from relay.cli.client import Failed
+from relay.vendors import VENDORS
 from tests.cli.conftest import Cli
 
 OK = ("--connection", "tri", "--parameter", "wrangledDataset.id=7")
@@ -131,15 +135,18 @@ async def test_what_can_be_asked_is_listed(cli: Cli) -> None:
         ("jobs", "list"),
         ("deliveries", "list"),
         ("connections", "list"),
+        ("subscriptions", "list"),
+        ("callbacks", "list"),
+        ("acts", "list"),
         ("vendors", "list"),
         ("vendors",),
     ],
 )
-async def test_every_listing_has_json(cli: Cli, command: tuple[str, ...]) -> None:
+async def test_every_listing_has_json(relay: Relay, command: tuple[str, ...]) -> None:
     """With --json every listing is a JSON list, also an empty one."""
-    done = await cli(*command, "--json")
+    done = await inside(relay, *command, "--json")
 
-    assert (0, list) == (done.code, type(done.json))
+    assert (0, list) == (done.exit_code, type(json.loads(done.stdout)))
 
 
 async def test_nobody_answers(cli: Cli) -> None:
@@ -147,6 +154,40 @@ async def test_nobody_answers(cli: Cli) -> None:
     done = await cli("jobs", "list", RELAY_SERVER="http://127.0.0.1:1")
 
     assert (1, 1, True) == (done.code, len(done.err.splitlines()), "relay serve" in done.err)
+
+
+async def test_a_relay_that_gives_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may do what it was asked for all the same: that is said, not that there is none."""
+    monkeypatch.setattr("relay.cli.client.TIMEOUT", 0.05)
+    silent = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+    command = ("jobs", "cancel", "--connection", "tri", "--server", url)
+    done = await asyncio.to_thread(CliRunner().invoke, app, command)
+    silent.close()
+
+    assert isinstance(done.exception, Failed)
+    assert f"{url} gives no answer within 0.05 s: what was asked for may still be done" in str(done.exception)
+
+
+async def inside(relay: Relay, *arguments: str) -> Result:
+    """A command in this process: its failure is its exception."""
+    return await asyncio.to_thread(CliRunner().invoke, app, (*arguments, "--server", relay.server.url))
+
+
+@pytest.mark.parametrize("name", ["a b", "../jobs", "x?y", "é"])
+async def test_an_id_that_is_none_is_unknown(relay: Relay, name: str) -> None:
+    """However it is written it names a delivery, and no other path."""
+    asked = [await inside(relay, "deliveries", command, name) for command in ("show", "redeliver")]
+
+    assert [True, True] == [str(done.exception).startswith("not_found: there is nothing at") for done in asked]
+
+
+async def test_all_pages_of_a_listing_are_read(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of those that have no limit, however many pages they fill."""
+    monkeypatch.setattr("relay.cli.client.PAGE", 2)
+    listed = await inside(relay, "vendors", "list", "--json")
+
+    assert sorted(VENDORS) == [vendor["name"] for vendor in json.loads(listed.stdout)]
 
 
 @pytest.mark.parametrize(
@@ -160,17 +201,24 @@ async def test_nobody_answers(cli: Cli) -> None:
         ("submit", "no-such-file.json"),
         ("submit", "--connection", "tri", "--parameter", "x"),
         ("submit", "--connection", "tri", "--parameter", "x=1", "--parameter", "x.y=1"),
+        ("jobs", "list", "--since", "99999999999999d"),
+        ("jobs", "list", "--since", "0001-01-01"),
         ("jobs", "list", "--server", "localhost"),
+        ("jobs", "list", "--server", "http://h:99999"),
+        ("jobs", "list", "--server", "http://[::1"),
+        ("jobs", "list", "--token", "canary\nX-Other: 1"),
+        ("jobs", "list", "--token", "canary…"),
         ("simulate", "unheard-of"),
         ("tokens", "create", "me"),
         ("tokens", "create", "me", "--scope", "rule"),
     ],
 )
 def test_wrong_use(arguments: tuple[str, ...]) -> None:
-    """Wrong use is exit code 2, with a word on what is wrong."""
+    """Wrong use is exit code 2, with a word on what is wrong, and without any of a token."""
     done = CliRunner().invoke(app, arguments)
 
     assert (2, "", True) == (done.exit_code, done.stdout, "Error: " in done.stderr)
+    assert "canary" not in done.stderr
 
 
 async def test_nothing_that_a_terminal_obeys_is_printed(cli: Cli) -> None:
