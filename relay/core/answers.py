@@ -47,12 +47,17 @@ def rows_of(answer: JsonValue, name: str = "data") -> list[Mapping[str, JsonValu
 def result_of(response: Response, secrets: Iterable[str]) -> JsonValue:
     """An answer that is only shown: its JSON, `{"text": ...}` where it is none, `{}` where it is empty; without
     secrets and tokens."""
-    known = _worth_hiding(secrets)
     try:
-        return _changed(response.json(), lambda text: _TOKEN.sub(_STRUCK, _hidden(text, known)))
+        return result_in(response.json(), secrets)
     except Unreadable:
-        text = one_line(response.body[:READ].decode(errors="replace"), known)
+        text = one_line(response.body[:READ].decode(errors="replace"), secrets)
         return {"text": text} if text else {}
+
+
+def result_in(value: JsonValue, secrets: Iterable[str]) -> JsonValue:
+    """JSON of the vendor's that is shown as a result: without secrets, callback addresses and tokens."""
+    known = _worth_hiding(secrets)
+    return _changed(value, lambda text: _TOKEN.sub(_STRUCK, _hidden(text, known)))
 
 
 # --- what is never shown -------------------------------------------------------------------------------------------

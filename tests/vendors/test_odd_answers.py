@@ -1,12 +1,13 @@
-"""What vendors do not say as their documents have it, and mean all the same."""
+"""What vendors say otherwise than their documents have it, or beside it."""
 
+import json
 from typing import Any
 
 import pytest
 
 from relay.core import facts
-from relay.core.flow import Response
-from relay.core.room import Room, drive
+from relay.core.flow import JsonValue, Response, Unreadable
+from relay.core.room import CALLBACK, Answer, Recorded, Room, drive
 from relay.vendors import room_of
 from relay.vendors.tailer.recorded import RUN_ID
 from relay.vendors.trifacta.recorded import answer
@@ -71,3 +72,89 @@ def test_a_tailer_run_is_known_by_its_number_too() -> None:
     body = room.poll_answer("SUCCESS").body.replace(quoted(RUN_ID), b"17")
 
     assert isinstance(look(room, body, vendor_job_id="17"), facts.Succeeded)
+
+
+PAGE = Response(status=200, headers={"content-type": "text/html"}, body=b"\n<!doctype html><title>log in</title>")
+"""What a portal before a vendor answers to whom it does not know."""
+
+
+ASKED = [pytest.param(room, name, id=f"{room.name}-{name}") for room in BUILT_IN for name in room.parameters]
+
+
+@pytest.mark.parametrize(("room", "name"), ASKED)
+def test_a_page_is_no_answer(room: Room, name: str) -> None:
+    """Whatever was asked: a job that is not there is not followed, a question is not answered, nothing is done."""
+    operation = room.vendor.operations[name]
+    fact = drive(operation.submit(room.connection(), room.job(name), CALLBACK), lambda _: PAGE)
+
+    assert isinstance(fact, facts.Unanswered | facts.NotSent)
+
+
+@pytest.mark.parametrize("name", ["run", "runFlow", "runDeployment"])
+def test_a_page_stops_nothing(name: str) -> None:
+    """A cancel that was taken for asked would not be asked again."""
+    room = room_of("trifacta")
+    cancel = room.vendor.operations[name].cancel
+    assert cancel is not None
+    at_work, flow = room.poll_answer("InProgress"), cancel(room.connection(), room.running(name))
+    fact = drive(flow, lambda request: at_work if request.method == "GET" else PAGE)
+
+    assert isinstance(fact, facts.Unanswered)
+
+
+def test_a_page_is_no_lineage() -> None:
+    """What SQLFlow has found is asked for again."""
+    room = room_of("sqlflow")
+    answers = iter([room.poll_answer("success"), PAGE])
+    job = room.job("details", {"jobId": room.vendor_job, "export": "exportLineageAsJson"})
+    flow = room.vendor.operations["details"].submit(room.connection(), job, None)
+
+    assert isinstance(drive(flow, lambda _: next(answers)), facts.Unanswered)
+
+
+TOLD = [
+    pytest.param(room, recorded, id=f"{room.name}-{recorded.name}")
+    for room in BUILT_IN
+    for recorded in room.recorded
+    if isinstance(recorded.ends_in, facts.Answered | facts.Succeeded | facts.Failed | facts.Canceled)
+]
+
+
+@pytest.mark.parametrize(("room", "recorded"), TOLD)
+def test_no_result_repeats_a_secret(room: Room, recorded: Recorded) -> None:
+    """Neither the connection's, nor a callback's address, nor what looks like a token: results go to receivers."""
+    own = [secret for secret in room.secrets if secret in str(room.options)]
+    secrets = [*own, CALLBACK.url.rpartition("/")[2], "eyJhbGciOi.eyJ1c2VyIjoi.c2lnbmF0dXJl"]
+    echo = " ".join([*own, CALLBACK.url, secrets[-1]])
+    answers = iter([said for _, said in recorded.exchanges])
+    fact = drive(recorded.flow(), lambda _: repeating(next(answers), echo))
+
+    assert [] == [secret for secret in secrets if secret in repr(fact)]
+
+
+def test_no_result_repeats_a_webhooks_key() -> None:
+    """Not even of relay's own callback, of which a look does not know the key."""
+    room = room_of("trifacta")
+    body = {**room.poll_answer("Complete").json(), "webhooks": [{"name": "relay", "secretKey": CALLBACK.secret}]}
+    fact = look(room, json.dumps(body).encode())
+
+    assert fact.result["webhooks"] == [{"name": "relay", "secretKey": "[secret]"}]
+
+
+def repeating(said: Answer, echo: str) -> Answer:
+    """The answer with this text in each of its objects."""
+    try:
+        body = said.json() if isinstance(said, Response) else None
+    except Unreadable:
+        body = None
+    if not isinstance(said, Response) or body is None:
+        return said
+    return Response(status=said.status, headers=said.headers, body=json.dumps(_with(echo, body)).encode())
+
+
+def _with(echo: str, value: JsonValue) -> JsonValue:
+    if isinstance(value, list):
+        return [_with(echo, each) for each in value]
+    if isinstance(value, dict):
+        return {**{name: _with(echo, each) for name, each in value.items()}, "echo": echo}
+    return value

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import tzinfo
 from typing import cast
 
-from relay.core.answers import result_of, together, unavailable, unsent
+from relay.core.answers import result_in, result_of, together, unavailable, unsent
 from relay.core.facts import (
     Answered,
     Canceled,
@@ -169,7 +169,8 @@ def poll_sequence(connection: Connection, job: Job) -> Flow[Fact]:
             parts += [StillRunning(status=None)] * (len(job.vendor_job_ids) - place)
             break
     ref = Ref(id=job.vendor_job_id or "", ids=job.vendor_job_ids)
-    return together(parts, ref, {"execution-plan": [_with_details(step, details) for step in job.memo or ()]})
+    result = {"execution-plan": [_with_details(step, details) for step in job.memo or ()]}
+    return together(parts, ref, result_in(result, secrets_of(connection)))
 
 
 def _with_details(step: Mapping[str, JsonValue], details: Mapping[str, JsonValue]) -> JsonValue:
@@ -198,13 +199,13 @@ def never_run(job: Job, consequence: str) -> JobError:
 def status(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[Fact]:
     """What the vendor says of a file's job; one that has never been run is an answer too."""
     shown = yield from current(connection, job)
-    return reports.answer_of(shown) if isinstance(shown, Execution) else shown
+    return reports.answer_of(shown, secrets_of(connection)) if isinstance(shown, Execution) else shown
 
 
 def details(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[Fact]:
     """What the vendor says of one execution."""
     seen = yield from look_at(connection, job, str(job.spec.parameters["execution"]))
-    return reports.answer_of(seen) if isinstance(seen, Execution) else seen
+    return reports.answer_of(seen, secrets_of(connection)) if isinstance(seen, Execution) else seen
 
 
 def history(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[Fact]:

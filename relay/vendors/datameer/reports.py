@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Literal, TypeAlias
 
-from relay.core.answers import one_line, read_object, refusal, result_of, rows_of, shorten, unavailable
+from relay.core.answers import one_line, read_object, refusal, result_in, result_of, rows_of, shorten, unavailable
 from relay.core.facts import (
     Answered,
     Canceled,
@@ -152,14 +152,15 @@ def sighting(told: Told) -> Fact:
     return PollFailed(error=told.error, retry_after=told.retry_after if isinstance(told, NotSent) else None)
 
 
-def answer_of(execution: Execution) -> Answered:
+def answer_of(execution: Execution, secrets: Iterable[str]) -> Answered:
     """An execution as the answer to a question about it."""
-    return Answered(result=execution.body, vendor_job_id=execution.id, status=execution.status, state=execution.state)
+    result = result_in(execution.body, secrets)
+    return Answered(result=result, vendor_job_id=execution.id, status=execution.status, state=execution.state)
 
 
 def fact_of(execution: Execution, zone: tzinfo, secrets: Iterable[str] = ()) -> VendorFact:
     """The one place where the vendor's word becomes a fact."""
-    status, result = execution.status, execution.body
+    status, result = execution.status, result_in(execution.body, secrets)
     match execution.state:
         case "succeeded":
             return Succeeded(result=result, status=status, warnings=_capitals(status) == WARNED)
@@ -245,7 +246,7 @@ def read_list(response: Response, attempt: int, secrets: Iterable[str] = ()) -> 
         return unclear(response, attempt, f"Datameer's answer tells nothing: {error}")
     if not isinstance(body, list) and body != {}:
         return unclear(response, attempt, "Datameer's answer tells nothing: it is no list")
-    return Answered(result=body)
+    return Answered(result=result_in(body, secrets))
 
 
 def read_done(

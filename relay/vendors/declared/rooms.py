@@ -28,11 +28,25 @@ from pydantic.alias_generators import to_camel
 from relay.core import facts
 from relay.core.facts import Fact
 from relay.core.flow import Flow, JsonValue, Request, Response
-from relay.core.room import CALLBACK, VENDOR_JOB, Recorded, Room
+from relay.core.room import CALLBACK, VENDOR_JOB, Recorded, Room, Unplayed
 from relay.core.vendor import Vendor
 from relay.vendors.declared.wire import Declaration
 
 Act: TypeAlias = Literal["submit", "find", "poll", "cancel"]
+End: TypeAlias = Literal[
+    "Submitted",
+    "Answered",
+    "Refused",
+    "NotSent",
+    "Unanswered",
+    "NotFound",
+    "StillRunning",
+    "Succeeded",
+    "Failed",
+    "Canceled",
+    "PollFailed",
+]
+"""The facts that a conversation with a declared vendor may end in."""
 _WORD = "$word"
 
 _BECOMES: Mapping[str, type[Fact]] = {
@@ -88,7 +102,7 @@ class ExchangePart(Part):
 class EndPart(Part):
     """The fact that a conversation ends in; what is not given is not compared."""
 
-    fact: str
+    fact: End
     vendor_job_id: str | None = None
     vendor_status: str | None = None
     error: str | None = None
@@ -136,7 +150,8 @@ class _Asked:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"{self.part.method} {self.part.path} {self.part.model_dump(exclude_defaults=True)}"
+        said = self.part.model_dump(by_alias=True, exclude_defaults=True, exclude={"method", "path"})
+        return f"{self.part.method} {self.part.path}{''.join(f' {name}={value!r}' for name, value in said.items())}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,8 +185,7 @@ class _End:
 
 
 def room_of(vendor: Vendor, declaration: Declaration, exchanges: Exchanges) -> Room:
-    """The room of a vendor that is declared so. Raises KeyError for an exchange with an operation or an act that the
-    vendor lacks."""
+    """The room of a vendor that is declared so."""
     status = declaration.operations["run"].status if "run" in declaration.operations else None
     secrets = [str(value) for value in exchanges.options.values()]
     bare = Room(
@@ -197,6 +211,8 @@ def _recorded(room: Room, part: ConversationPart) -> Recorded:
 
 
 def _begun(room: Room, name: str, act: Act) -> Flow[Fact]:
+    if name not in room.vendor.operations:
+        raise Unplayed(f"{room.name} has no operation {name!r}")
     operation, connection = room.vendor.operations[name], room.connection()
     if act == "submit":
         return operation.submit(connection, room.job(name), CALLBACK)
@@ -204,5 +220,5 @@ def _begun(room: Room, name: str, act: Act) -> Flow[Fact]:
         return operation.find(connection, room.job(name), CALLBACK)
     ask = {"poll": operation.poll, "cancel": operation.cancel}.get(act)
     if ask is None:
-        raise KeyError(f"{name} of {room.name} has no {act}")
+        raise Unplayed(f"{name} of {room.name} has no {act}")
     return ask(connection, room.running(name))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from relay.core.answers import hide_in, result_of, rows_of, unavailable, unlooked, unsent
+from relay.core.answers import result_in, result_of, rows_of, unavailable, unlooked, unsent
 from relay.core.facts import (
     Answered,
     Fact,
@@ -344,7 +344,7 @@ def status(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[
 
 def told(connection: Connection, job: Job, row: reports.Row) -> Answered:
     """A job as the answer to a question about it."""
-    return reports.told(hide_in(row, secrets_of(connection, job)), options_of(connection).statuses)
+    return reports.told(result_in(row, secrets_of(connection, job)), options_of(connection).statuses)
 
 
 def details(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[Fact]:
@@ -368,6 +368,8 @@ def details(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow
     if said.code is not None or not said.response.ok:
         refused = reports.read_refusal(said, job.attempt, secrets)
     lineage = result_of(response, secrets)
+    if refused is None and reports.is_page(response):
+        return reports.unclear(said, job.attempt, "SQLFlow's answer is a page, and no lineage")
     return refused or Answered(
         result={"job": answer.result, "lineage": lineage},
         vendor_job_id=answer.vendor_job_id,
@@ -383,7 +385,7 @@ def history(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow
     """Every job of the user, as the vendor tells them."""
     said = reports.read((yield greeting(connection)))
     secrets = secrets_of(connection, job)
-    return reports.read_refusal(said, job.attempt, secrets) or Answered(result=hide_in(said.data, secrets))
+    return reports.read_refusal(said, job.attempt, secrets) or Answered(result=result_in(said.data, secrets))
 
 
 def list_running(connection: Connection, job: Job, callback: CallbackAddress | None) -> Flow[Fact]:

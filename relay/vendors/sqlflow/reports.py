@@ -8,7 +8,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from relay.core.answers import LONGEST, hide_in, one_line, read_object, refusal, rows_of, shorten, unavailable, unlooked
+from relay.core.answers import (
+    LONGEST,
+    READ,
+    one_line,
+    read_object,
+    refusal,
+    result_in,
+    rows_of,
+    shorten,
+    unavailable,
+    unlooked,
+)
 from relay.core.facts import (
     Answered,
     Canceled,
@@ -109,6 +120,11 @@ def code_of(body: Row) -> int | None:
     return code if isinstance(code, int) and not isinstance(code, bool) else None
 
 
+def is_page(response: Response) -> bool:
+    """Whether it is a page, such as one to log in at: then it is no word of the vendor's."""
+    return response.body[:READ].lstrip().startswith(b"<")
+
+
 LONGEST_ERROR = 65536
 """Bytes that an answer without a job, lineage or list in it may have."""
 
@@ -141,7 +157,7 @@ def read_submit(said: Said, job: Job, statuses: Mapping[str, Outcome], secrets: 
     if refused is not None:
         return refused
     given = said.data if isinstance(said.data, dict) else {}
-    ref, row = ref_of(given.get("jobId")), hide_in(given, secrets)
+    ref, row = ref_of(given.get("jobId")), result_in(given, secrets)
     if ref is None:
         return unclear(said, job.attempt, "SQLFlow took the submit, but its answer names no jobId")
     if job.spec.parameters.get("schedulable") is True:
@@ -220,7 +236,7 @@ def read_poll(look: Look, job: Job, statuses: Mapping[str, Outcome], secrets: It
         return PollFailed(error=unavailable("SQLFlow's job has no status", **origin(said)))
     if job.memo is not None and not newer(look.row, job, statuses):
         return StillRunning(status=None, progress={"waitingFor": "SQLFlow still shows the run before this one"})
-    return fact_of(word, hide_in(look.row, secrets), statuses, secrets)
+    return fact_of(word, result_in(look.row, secrets), statuses, secrets)
 
 
 def read_about(look: Look, attempt: int, secrets: Iterable[str]) -> Fact | None:

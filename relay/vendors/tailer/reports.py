@@ -8,7 +8,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from relay.core.answers import one_line, read_object, refusal, result_of, rows_of, shorten, unavailable, unlooked
+from relay.core.answers import (
+    one_line,
+    read_object,
+    refusal,
+    result_in,
+    result_of,
+    rows_of,
+    shorten,
+    unavailable,
+    unlooked,
+)
 from relay.core.facts import (
     Answered,
     Fact,
@@ -79,9 +89,9 @@ def _timeless(run_id: str) -> str:
     return re.sub(r"^(\d{8})-\d{6}-(?=.)", r"\1-", run_id)
 
 
-def fact_of(row: Row, status: str) -> VendorFact:
+def fact_of(row: Row, status: str, secrets: Iterable[str]) -> VendorFact:
     """The one place where the vendor's word becomes a fact."""
-    result = {"results": [row]}
+    result = {"results": [result_in(row, secrets)]}
     match state_of(status):
         case "succeeded":
             return Succeeded(result=result, status=status, warnings=warned(row))
@@ -186,7 +196,7 @@ def read_poll(response: Response, run_id: str, secrets: Iterable[str]) -> Fact:
     status = row.get("status")
     if not isinstance(status, str):
         return PollFailed(error=unavailable("Tailer's answer tells nothing: the run has no status"))
-    return fact_of(row, status)
+    return fact_of(row, status, secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +218,7 @@ def read_look(response: Response, attempt: int, run_id: str | None, secrets: Ite
         return unclear(attempt, f"Tailer's answer tells nothing: {error}")
     row = row_of(rows, run_id) if run_id is not None else next(iter(rows), None)
     if row is not None:
-        return Look(row, result_of(response, secrets))
+        return Look(result_in(row, secrets), result_of(response, secrets))
     what = f"no run {shorten(run_id, 100)}" if run_id is not None else "no run of the configuration"
     return Refused(error=JobError(code=ErrorCode.UNKNOWN_JOB, message=f"Tailer lists {what}"))
 

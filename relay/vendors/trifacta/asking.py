@@ -1,6 +1,6 @@
 """Conversations that only ask: the job library, and all that there is to know of a job group."""
 
-from relay.core.answers import hide_in, read_object
+from relay.core.answers import read_object
 from relay.core.facts import Answered, Fact
 from relay.core.flow import Flow, Request, Unreadable
 from relay.core.job import ErrorCode, Job
@@ -33,7 +33,7 @@ def _library(connection: Connection, job: Job, query: dict[str, str]) -> Flow[Fa
     if refused is not None:
         return refused
     try:
-        return Answered(result=hide_in(read_object(response), secrets))
+        return Answered(result=reports.shown(read_object(response), secrets))
     except Unreadable as error:
         return reports.unclear(response, job.attempt, f"Trifacta's job library tells nothing: {error}")
 
@@ -52,5 +52,5 @@ def details(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow
     parts = dict(told.result)
     for name in PARTS:
         if name not in parts:
-            parts |= hide_in((yield from part_of(group, name)), secrets)
+            parts |= reports.shown((yield from part_of(group, name)), secrets)
     return Answered(result=parts, vendor_job_id=told.vendor_job_id, status=told.status, state=told.state)

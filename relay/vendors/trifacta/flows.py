@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -162,17 +162,8 @@ def secrets_of(connection: Connection, job: Job, callback: CallbackAddress | Non
     first = options.oauth.refresh_token if options.oauth else None
     given = [secret.get_secret_value() for secret in (options.token, options.password, first) if secret is not None]
     own = [*given, authorization(options).partition(" ")[2]]
-    return [*own, *_keys_in(job.spec.parameters), *((callback.secret, callback.url) if callback else ())]
-
-
-def _keys_in(value: JsonValue) -> Iterator[str]:
-    """The keys of the request's own webhooks, wherever they are in its parameters."""
-    if isinstance(value, Mapping) and isinstance(value.get("secretKey"), str):
-        yield value["secretKey"]
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    for part in inner:
-        if not isinstance(part, str | int | float | None):
-            yield from _keys_in(part)
+    keys = reports.keys_in(job.spec.parameters)  # of the request's own webhooks
+    return [*own, *keys, *((callback.secret, callback.url) if callback else ())]
 
 
 # --- find ----------------------------------------------------------------------------------------------------------
@@ -265,10 +256,10 @@ def poll(connection: Connection, job: Job) -> Flow[Fact]:
     """How the job fares: one request, the sub-jobs embedded for their progress and error messages."""
     response = yield look_request(job.vendor_job_id or "")
     fact = reports.read_poll(response, secrets_of(connection, job))
-    return (yield from with_outputs(connection, job.vendor_job_id or "", fact))
+    return (yield from with_outputs(connection, job, job.vendor_job_id or "", fact))
 
 
-def with_outputs(connection: Connection, id: str, fact: Fact) -> Flow[Fact]:
+def with_outputs(connection: Connection, job: Job, id: str, fact: Fact) -> Flow[Fact]:
     """The fact, and in a success what the job group has written, where the connection asks for that. Nothing of it
     changes how the job has ended."""
     if not isinstance(fact, Succeeded) or not options_of(connection).outputs:
@@ -276,7 +267,7 @@ def with_outputs(connection: Connection, id: str, fact: Fact) -> Flow[Fact]:
     outputs = yield from part_of(id, "outputs")
     if not outputs:
         return replace(fact, note="its outputs could not be had")
-    return replace(fact, result={**fact.result, **outputs})
+    return replace(fact, result={**fact.result, **reports.shown(outputs, secrets_of(connection, job))})
 
 
 def part_of(id: str, name: str) -> Flow[dict[str, JsonValue]]:
@@ -304,8 +295,9 @@ def watch(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[F
     """Follow a job group that something else started. Looks once, so that an unknown id is refused at once."""
     response = yield look_request(job_group_of(job))
     refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job), missing=ErrorCode.UNKNOWN_JOB)
+    told = refused or reports.read_status(response, job.attempt, secrets_of(connection, job))
     followed = job_group_of(job)
-    return refused or Submitted(attempt=job.attempt, ref=Ref(id=followed, ids=(followed,)))
+    return Submitted(attempt=job.attempt, ref=Ref(id=followed, ids=(followed,))) if isinstance(told, Answered) else told
 
 
 def job_group_of(job: Job) -> str:
@@ -332,7 +324,7 @@ def stop(connection: Connection, job: Job, id: str) -> Flow[Fact]:
     Ends in Answered (its state is `canceled` if the look saw it so) or Refused (`already_finished` if it had ended).
     """
     response = yield Request(method="POST", path=f"{JOB_GROUPS}/{id}/cancel", json={})
-    refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job), missing=ErrorCode.UNKNOWN_JOB)
+    refused = reports.read_stop(response, job.attempt, secrets_of(connection, job))
     if refused is not None:
         return refused
     result = result_of(response, secrets_of(connection, job))
@@ -376,7 +368,7 @@ def read_callback(connection: Connection, job: Job, callback: Callback) -> Flow[
     fact = reports.read_ended(report, jobs, secrets_of(connection, job))
     if isinstance(fact, StillRunning) and job.vendor_job_id is not None:
         return Nudged(reason=fact.note or f"a callback with the status {fact.status}")
-    return (yield from with_outputs(connection, report.job_id, fact))
+    return (yield from with_outputs(connection, job, report.job_id, fact))
 
 
 def sub_jobs(report: reports.Report) -> Flow[JsonValue]:

@@ -150,7 +150,8 @@ def poll(connection: Connection, job: Job) -> Flow[Fact]:
         ours.append(one)
     ids = _ids(ours)
     parts: list[VendorFact] = [reports.fact_of(str(row.get("status")), row, [row], secrets) for row in ours]
-    return together(parts, Ref(id=ids[0] if ids else job_group_of(job), ids=tuple(ids)), {"data": ours})
+    ref = Ref(id=ids[0] if ids else job_group_of(job), ids=tuple(ids))
+    return together(parts, ref, reports.shown({"data": ours}, secrets))
 
 
 def _status_request(sub_job: str) -> Request:

@@ -4,17 +4,17 @@ Job group: https://api.trifacta.com/ee/9.7/index.html#operation/getJobGroup
 Webhooks: the page "Create Flow Webhook Task" in the vendor's documentation
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple, TypeAlias
 
 from relay.core.answers import (
     LONGEST,
-    hide_in,
     moment,
     one_line,
     read_object,
     refusal,
+    result_in,
     rows_of,
     shorten,
     unavailable,
@@ -78,7 +78,7 @@ def read_run(response: Response, attempt: int, *, test_run: bool, secrets: Itera
     if ref is not None:
         return Submitted(attempt=attempt, ref=ref)
     if test_run:
-        return Answered(result=answer)
+        return Answered(result=shown(answer, secrets))
     return unclear(response, attempt, "Trifacta took the run, but its answer names no job id")
 
 
@@ -101,6 +101,14 @@ def read_refusal(
     if isinstance(fact, NotSent) and fact.retry_after is None:
         return replace(fact, retry_after=until_reset(response))
     return fact
+
+
+def read_stop(response: Response, attempt: int, secrets: Iterable[str] = ()) -> Fact | None:
+    """Why the vendor did not take a stop; None when it did. A page, such as one to log in at, is no word of its own."""
+    refused = read_refusal(response, attempt, secrets, missing=ErrorCode.UNKNOWN_JOB)
+    if refused is None and response.body.lstrip().startswith(b"<"):
+        return unclear(response, attempt, "Trifacta's answer to the stop is a page, not one of its API")
+    return refused
 
 
 def until_reset(response: Response) -> float | None:
@@ -209,7 +217,7 @@ def untold(response: Response, error: Unreadable) -> PollFailed:
 def read_status(response: Response, attempt: int, secrets: Iterable[str]) -> Fact:
     """A job group as the answer to a question about it."""
     try:
-        group = hide_in(read_object(response), secrets)
+        group = shown(read_object(response), secrets)
     except Unreadable as error:
         return unclear(response, attempt, f"Trifacta's answer tells nothing: {error}")
     word = group.get("status")
@@ -229,15 +237,31 @@ def fact_of(
     a poll has asked by it."""
     match state_of(status):
         case "succeeded":
-            return Succeeded(result=result, status=status, ref=ref)
+            return Succeeded(result=shown(result, secrets), status=status, ref=ref)
         case "failed":
-            return Failed(error=failure(jobs, secrets), status=status, result=result, ref=ref)
+            return Failed(error=failure(jobs, secrets), status=status, result=shown(result, secrets), ref=ref)
         case "canceled":
-            return Canceled(status=status, result=result, ref=ref)
+            return Canceled(status=status, result=shown(result, secrets), ref=ref)
         case "queued" | "running":
             return StillRunning(status=status, progress=progress_of(jobs), ref=ref)
         case _:
             return StillRunning(status=status, note=unknown_word(status), ref=ref)
+
+
+def shown(result: JsonValue, secrets: Iterable[str]) -> JsonValue:
+    """What the vendor said, as a result: also without the keys of webhooks that it may repeat, of which relay's own is
+    known to nobody here."""
+    return result_in(result, [*secrets, *keys_in(result)])
+
+
+def keys_in(value: JsonValue) -> Iterator[str]:
+    """The keys of webhooks, wherever they are in it."""
+    if isinstance(value, Mapping) and isinstance(value.get("secretKey"), str):
+        yield value["secretKey"]
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for part in inner:
+        if not isinstance(part, str | int | float | None):
+            yield from keys_in(part)
 
 
 def unknown_word(status: str) -> str:

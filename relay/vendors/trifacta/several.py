@@ -230,7 +230,7 @@ def poll(connection: Connection, job: Job) -> Flow[Fact]:
         if isinstance(whole, StillRunning) or (whole is not None and not failed):
             parts.append(whole)
     result = {"flowRunId": run.flow_run, "data": list(groups.values())}
-    return together(parts, ref, result)
+    return together(parts, ref, reports.shown(result, secrets_of(connection, job)))
 
 
 def _whole(connection: Connection, job: Job, run: Run) -> Flow[VendorFact | PollFailed | None]:
@@ -320,7 +320,7 @@ def cancel(connection: Connection, job: Job) -> Flow[Fact]:
     told: list[JsonValue] = []
     for each in running:
         response = yield Request(method="POST", path=f"{JOB_GROUPS}/{each}/cancel", json={})
-        refused = reports.read_refusal(response, job.attempt, secrets_of(connection, job))
+        refused = reports.read_stop(response, job.attempt, secrets_of(connection, job))
         if refused is not None:
             return refused
         told.append(result_of(response, secrets_of(connection, job)))

@@ -7,7 +7,7 @@ import pytest
 from relay.core.answers import LONGEST
 from relay.core.facts import Succeeded
 from relay.core.flow import NoAnswer, Request
-from relay.core.room import play
+from relay.core.room import drive, play
 from relay.vendors.trifacta import flows, reports
 from relay.vendors.trifacta.recorded import GROUP, OUTPUTS, ROOM, answer, called
 
@@ -28,6 +28,14 @@ def test_a_runs_outputs_are_in_its_result_where_the_connection_asks(said: Any, r
     fact = play(flows.poll(asked, ROOM.running()), [(look, answer(200, GROUP)), (more, said)])
 
     assert Succeeded(result=result, status="Complete", note=note) == fact
+
+
+def test_outputs_repeat_no_secret() -> None:
+    """They are a result like any other."""
+    answers = iter([answer(200, GROUP), answer(200, {"files": [{"uri": f"s3://{ROOM.secrets[0]}/x"}]})])
+    fact: Any = drive(flows.poll(ROOM.connection(outputs=True), ROOM.running()), lambda _: next(answers))
+
+    assert fact.result["outputs"] == {"files": [{"uri": "s3://[secret]/x"}]}
 
 
 def test_a_callbacks_outputs_are_asked_for_too() -> None:
