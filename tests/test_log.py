@@ -163,6 +163,12 @@ def test_text_without_credentials_is_left_alone(text: str) -> None:
     assert harmless == log.without_credentials(harmless)
 
 
+@pytest.mark.parametrize("text", ["a" * 2**20 + "@", "://" * 2**18 + " @", "http://" + "x" * 2**20 + " @"])
+def test_a_long_text_is_soon_looked_through(text: str) -> None:
+    """Whoever asks for a job may send a megabyte in one word: relay shows it, and goes on with its work."""
+    assert text == log.without_credentials(text)
+
+
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device"), ValueError("closed")])
 def test_a_log_that_cannot_be_written_does_not_stop_the_work(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """A full disk or a closed pipe behind standard error costs lines, not jobs."""
