@@ -63,6 +63,9 @@ class Sweep:
 
 _Kind: TypeAlias = Callable[[Sequence[Any], float], Script[Sequence[Outcome]]]
 
+_LaneName: TypeAlias = tuple[StageName, str]
+_Lanes: TypeAlias = Mapping[_LaneName, Lane]
+
 _DROPS_OF_EVENTS = ("drop_attempts", "drop_deliveries", "drop_events")
 _DROPS_OF_JOBS = (
     "drop_history",
@@ -438,12 +441,11 @@ def _mark_lanes(marks: Sequence[LaneMark | None], now: float) -> Script[None]:
     if not told:
         return
     names = sorted({(mark.stage, mark.lane) for mark in told})
-    stored = yield Run("lanes", {"rows": dumps(names)})
-    before = {(stage, lane): Lane(failures=n, closed_until=at, slots=slots) for stage, lane, n, at, slots in stored}
-    after: dict[tuple[StageName, str], Lane] = dict(before)
-    for mark in told:
-        name = (mark.stage, mark.lane)
-        after[name] = after.get(name, HEALTHY).marked(mark, now)
+    before, after = yield from _marked(names, told, now)
+    if begun := [name for name in names if name not in before and after[name] != HEALTHY]:
+        # Of what is not there nothing can be held: another may be closing the lane, or pausing it.
+        yield Run("begin_lanes", {"rows": dumps(begun)})
+        before, after = yield from _marked(names, told, now)
     for stage, lane in names:
         state = after[stage, lane]
         if state != HEALTHY and state != before.get((stage, lane)):
@@ -451,6 +453,17 @@ def _mark_lanes(marks: Sequence[LaneMark | None], now: float) -> Script[None]:
     healthy = [name for name in names if name in before and after[name] == HEALTHY]
     if healthy:
         yield Run("forget_lanes", {"rows": dumps(healthy)})
+
+
+def _marked(names: Sequence[_LaneName], told: Sequence[LaneMark], now: float) -> Script[tuple[_Lanes, _Lanes]]:
+    """The lanes as they are stored, as far as they are, and as these marks leave them."""
+    stored = yield Run("lanes", {"rows": dumps(names)})
+    before = {(stage, lane): Lane(failures=n, closed_until=at, slots=slots) for stage, lane, n, at, slots in stored}
+    after: dict[_LaneName, Lane] = dict(before)
+    for mark in told:
+        name = (mark.stage, mark.lane)
+        after[name] = after.get(name, HEALTHY).marked(mark, now)
+    return before, after
 
 
 def _sweep(sweep: Sweep, now: float) -> Script[int]:

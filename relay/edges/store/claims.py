@@ -133,7 +133,7 @@ def _forget_open_lanes(want: Claim, doors: Mapping[str, _Door]) -> Script[None]:
     """A lane that has reopened all the way is as any other."""
     wide = [door.lane for door in doors.values() if _wide_open(want, door)]
     if wide:
-        yield Run("forget_lanes", {"rows": dumps([(want.stage, lane) for lane in wide])})
+        yield Run("forget_open_lanes", {"rows": dumps([(want.stage, lane) for lane in wide])})
 
 
 def _wide_open(want: Claim, door: _Door) -> bool:

@@ -276,6 +276,12 @@ SELECT l.stage, l.lane, l.failures, l.closed_until, l.slots
 FROM jsonb_array_elements(:rows) AS r JOIN lane AS l ON l.stage = r.value ->> 0 AND l.lane = r.value ->> 1
 FOR UPDATE OF l;
 
+-- name: begin_lanes
+-- A place for how these lanes fare, where there is none yet; one that somebody is making at this moment is waited for.
+INSERT INTO lane (stage, lane, failures)
+SELECT r.value ->> 0, r.value ->> 1, 0 FROM jsonb_array_elements(:rows) AS r
+ON CONFLICT DO NOTHING;
+
 -- name: keep_lanes
 INSERT INTO lane (stage, lane, failures, closed_until, slots)
 SELECT r.value ->> 0, r.value ->> 1, (r.value ->> 2)::integer, (r.value ->> 3)::double precision,
@@ -301,6 +307,11 @@ RETURNING lane.lane;
 -- name: forget_lanes
 -- Lanes that fare well again.
 DELETE FROM lane WHERE (stage, lane) IN (SELECT r.value ->> 0, r.value ->> 1 FROM jsonb_array_elements(:rows) AS r);
+
+-- name: forget_open_lanes
+-- The same, unless they have been closed since.
+DELETE FROM lane
+WHERE slots > 1 AND (stage, lane) IN (SELECT r.value ->> 0, r.value ->> 1 FROM jsonb_array_elements(:rows) AS r);
 
 -- name: forget_idle_lanes
 -- Receivers' lanes that may be tried and in which nothing waits: hosts and reply queues come and go. Not those that

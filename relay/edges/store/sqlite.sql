@@ -214,6 +214,13 @@ RETURNING job;
 SELECT l.stage, l.lane, l.failures, l.closed_until, l.slots
 FROM json_each(:rows) AS r CROSS JOIN lane AS l ON l.stage = r.value ->> 0 AND l.lane = r.value ->> 1;
 
+-- name: begin_lanes
+-- A place for how these lanes fare, where there is none yet.
+INSERT INTO lane (stage, lane, failures)
+SELECT r.value ->> 0, r.value ->> 1, 0 FROM json_each(:rows) AS r
+WHERE true
+ON CONFLICT DO NOTHING;
+
 -- name: keep_lanes
 INSERT INTO lane (stage, lane, failures, closed_until, slots)
 SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4 FROM json_each(:rows) AS r
@@ -231,6 +238,11 @@ RETURNING lane;
 -- name: forget_lanes
 -- Lanes that fare well again.
 DELETE FROM lane WHERE (stage, lane) IN (SELECT r.value ->> 0, r.value ->> 1 FROM json_each(:rows) AS r);
+
+-- name: forget_open_lanes
+-- The same, unless they have been closed since.
+DELETE FROM lane
+WHERE slots > 1 AND (stage, lane) IN (SELECT r.value ->> 0, r.value ->> 1 FROM json_each(:rows) AS r);
 
 -- name: forget_idle_lanes
 -- Receivers' lanes that may be tried and in which nothing waits: hosts and reply queues come and go.

@@ -15,6 +15,7 @@ from yarl import URL
 from relay.core.job import State
 from relay.edges.store import CannotOpen, PostgresStore, StoreBroken, migrate, open_store, place_of
 from relay.edges.store import postgres as engine_room
+from relay.edges.store.lanes import FOR_EVER
 from relay.edges.store.queries import Queries
 from relay.edges.store.script import Run
 from relay.edges.vault import Vault, new_key
@@ -23,6 +24,7 @@ from relay.ports import (
     Attempt,
     CallbackKept,
     CallbackPostponed,
+    ConnectionTurned,
     DeliveryMoved,
     Recorded,
     Repeat,
@@ -107,6 +109,40 @@ async def test_a_closed_lane_has_one_probe_among_all(postgres: PostgresEngine, p
         claims = await asyncio.gather(*(claim(store, lease=1e6) for store in pair))
 
         assert [job.probe for claimed in claims for job in claimed.jobs] == [True]
+
+
+async def test_a_lane_stays_closed_whatever_another_relay_tells_of_it(pair: tuple[Store, Store]) -> None:
+    """A connection that one relay pauses, or finds in trouble, while the other notes a first failure, is left alone."""
+    jobs = [await accepted(pair[0], connection=f"lane {number}", hold=1e6, timeout=1e9) for number in range(5 * ROUNDS)]
+    for job in jobs[::2]:
+        paused = ConnectionTurned(connection=job.lane, paused=True, by="ops")
+        failed = moved(job, delay=0.0, lane=fails(job.lane))
+        await asyncio.gather(pair[0].record(failed), pair[1].record(paused))
+    for job in jobs[1::2]:
+        other = await accepted(pair[1], connection=job.lane, hold=1e6, timeout=1e9)
+        closed = moved(other, delay=0.0, lane=fails(job.lane, threshold=1))
+        failed = moved(job, delay=0.0, lane=fails(job.lane))
+        await asyncio.gather(pair[0].record(failed), pair[1].record(closed))
+
+    assert [] == [job.lane for job in (await claim(pair[0], total=1000)).jobs]
+
+
+async def test_a_lane_that_is_closed_meanwhile_is_not_forgotten(postgres: PostgresEngine) -> None:
+    """A claim that finds a lane wide open leaves what another relay makes of it at that moment."""
+    store = await postgres.open()
+    await accepted(store)
+    await postgres.do("INSERT INTO lane (stage, lane, failures, slots) VALUES ('work', 'acme', 0, 512)")
+    other = await asyncpg.connect(postgres.url)
+    async with other.transaction():
+        await other.execute(f"UPDATE lane SET slots = 0, closed_until = {FOR_EVER}")
+        claiming = asyncio.create_task(claim(store))
+        while not await postgres.ask("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+            await asyncio.sleep(0.005)
+    await other.close()
+    await claiming
+    await accepted(store)
+
+    assert () == (await claim(store)).jobs
 
 
 async def test_no_callback_falls_between_two_relays(postgres: PostgresEngine, pair: tuple[Store, Store]) -> None:
