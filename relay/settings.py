@@ -395,7 +395,7 @@ def _from_file(path: Path) -> Sources:
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SettingsError(f"{path}: is not YAML: {_why_not_yaml(error)}") from None
+        raise SettingsError(f"{path}: is not YAML: {why_not_yaml(error)}") from None
     if node is None:
         return Sources({}, {})
     if not isinstance(node, yaml.MappingNode):
@@ -405,12 +405,12 @@ def _from_file(path: Path) -> Sources:
         places = {place: f"{path} line {_line_of(at)}" for place, at in _walk(node, (), str(path))}
         return Sources(loader.construct_document(node), places)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SettingsError(f"{path}: {_why_not_yaml(error)}") from None
+        raise SettingsError(f"{path}: {why_not_yaml(error)}") from None
     finally:
         loader.dispose()
 
 
-def _why_not_yaml(error: Exception) -> str:
+def why_not_yaml(error: Exception) -> str:
     """What is wrong and where, without a word of the text itself: it may be a secret."""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
@@ -494,7 +494,7 @@ def _read(text: str, name: str) -> Any:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SettingsError(f"{name}: begins like JSON and is none: {_why_not_yaml(error)}") from None
+        raise SettingsError(f"{name}: begins like JSON and is none: {why_not_yaml(error)}") from None
 
 
 def _letters(word: str) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from relay.cli.client import Failed
 
 if TYPE_CHECKING:
     from relay.core.room import Room
+    from relay.core.vendor import Vendor
     from relay.kit.live import Seen
 
 PATIENCE = 60.0
@@ -69,7 +70,7 @@ def _declared_room(file: Path, recorded: Path | None) -> "Room":
     from pydantic import ValidationError
 
     from relay.messages import complaints_of
-    from relay.settings import RESERVED, SettingsError, declarations_of
+    from relay.settings import RESERVED, SettingsError, declarations_of, why_not_yaml
     from relay.vendors.declared import vendor_of
     from relay.vendors.declared.rooms import Exchanges, room_of
 
@@ -77,16 +78,38 @@ def _declared_room(file: Path, recorded: Path | None) -> "Room":
     try:
         ((name, declaration),) = declarations_of(file).items()
         exchanges = Exchanges.model_validate(yaml.safe_load(recorded.read_text("utf-8")))
-        return room_of(vendor_of(name, declaration, RESERVED), declaration, exchanges)
+        vendor = vendor_of(name, declaration, RESERVED)
+        _try_options(vendor, exchanges.options, recorded)
+        return room_of(vendor, declaration, exchanges)
     except SettingsError as error:
         raise Failed(str(error)) from None
     except ValidationError as error:
-        told = "\n".join(f"{recorded}: {each.path}: {each.message}" for each in complaints_of(error, Exchanges))
-        raise Failed(told) from None
-    except (OSError, yaml.YAMLError) as error:
-        raise Failed(f"{recorded}: cannot be read: {error}; `relay vendors validate {file}` needs none") from None
+        found = complaints_of(error, Exchanges)
+        raise Failed(
+            "\n".join(": ".join(filter(None, (str(recorded), each.path, each.message))) for each in found)
+        ) from None
+    except OSError as error:
+        raise Failed(
+            f"{recorded}: cannot be read: {error.strerror}: write exchanges with the vendor into it, as "
+            f"relay/vendors/declared/README.md says; `relay vendors validate {file}` needs none"
+        ) from None
+    except yaml.YAMLError as error:
+        raise Failed(f"{recorded}: is not YAML: {why_not_yaml(error)}") from None
     except ValueError:
         raise Failed(f"{file}: declare one vendor in it: its exchanges are in a file of their own") from None
+
+
+def _try_options(vendor: "Vendor", options: Mapping[str, Any], recorded: Path) -> None:
+    """Whether the settings of a connection that the file gives are such. Raises Failed."""
+    from pydantic import ValidationError
+
+    from relay.messages import complaints_of
+
+    try:
+        vendor.options.model_validate(options)
+    except ValidationError as error:
+        found = complaints_of(error, vendor.options)
+        raise Failed("\n".join(f"{recorded}: options.{each.path}: {each.message}" for each in found)) from None
 
 
 def _recorded(room: "Room") -> int:
@@ -110,7 +133,7 @@ def _recorded(room: "Room") -> int:
         mark = f"broken {len(faults):>4}" if faults else f"kept   {kept[name]:>4}"
         typer.echo(f"  {mark}  {sentence}")
         for fault in faults[:MOST_TOLD]:
-            typer.echo(f"               - {output.plain(fault)}")
+            typer.echo(f"               - {output.plain(fault)}".replace("\n", "\n" + 17 * " "))
         if len(faults) > MOST_TOLD:
             typer.echo(f"               and {len(faults) - MOST_TOLD} more")
     return sum(map(len, broken.values()))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 from relay.core.facts import Fact
@@ -115,16 +115,26 @@ def play(flow: Flow[Any], exchanges: Sequence[tuple[Request, Answer]]) -> Any:
 
     def answer(request: Request) -> Answer:
         if not left:
-            raise Unplayed(f"after the recorded exchanges it still asks: {request}")
+            raise Unplayed(f"after the recorded exchanges it still asks: {_shown(request)}")
         recorded, said = left.pop(0)
         if request != recorded:
-            raise Unplayed(f"it asks\n    {request}\ninstead of\n    {recorded}")
+            raise Unplayed(f"it asks\n    {_shown(request)}\ninstead of\n    {_shown(recorded)}")
         return said
 
     end = drive(flow, answer)
     if left:
-        raise Unplayed(f"it ends without asking {left[0][0]}")
+        raise Unplayed(f"it ends without asking {_shown(left[0][0])}")
     return end
+
+
+def _shown(request: object) -> str:
+    """A request with all that it says: the secrets of a room are made up."""
+    if not isinstance(request, Request):
+        return str(request)
+    bare = Request(method=request.method, path=request.path)
+    said = {each.name: getattr(request, each.name) for each in fields(request)}
+    more = (f" {name}={value!r}" for name, value in said.items() if value != getattr(bare, name))
+    return f"{request.method} {request.path}{''.join(more)}"
 
 
 def drive(flow: Flow[Any], answer: Callable[[Request], Answer], most: int = 50) -> Any:

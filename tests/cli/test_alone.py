@@ -52,7 +52,7 @@ async def test_help_imports_nothing_heavy() -> None:
     assert set() == {"aiohttp", "aio_pika", "apsw", "pydantic", "rich", "structlog", "yaml"} & set(out.decode().split())
 
 
-@pytest.mark.parametrize("name", ["request", "event", "config", "openapi", "asyncapi"])
+@pytest.mark.parametrize("name", ["request", "event", "config", "vendor", "openapi", "asyncapi"])
 async def test_schemas_are_json(name: str) -> None:
     """Every schema is printed as JSON."""
     done = await run("schema", name)
@@ -131,6 +131,44 @@ async def test_check_tells_each_fault(tmp_path: Path, vendor: TrifactaSimulator)
 
     expected = {"broker", "http", "connection away", "connection astray", "connection stranger"}
     assert (1, expected) == (done.code, failed)
+
+
+async def test_check_finds_whatever_serve_refuses(tmp_path: Path, vendor: TrifactaSimulator) -> None:
+    """Every part is told, not the first that is wrong alone, and what is fine is asked all the same; serve refuses in
+    the same words."""
+    given = settings(tmp_path, vendor, egress={"allow": ["10.0.0.1/8"]})
+    given["subscriptions"] = {"ops": {"url": "https://hooks.example.com/", "connections": ["nowhere"]}}
+    given["tokens"] = [{"name": "a", "sha256": "0" * 64, "scopes": ["read"], "connections": ["nowhere"]}]
+    given["amqp"] = {"url": "amqps://127.0.0.1:1", "tls": {"caFile": "/nowhere.pem"}}
+    given["connections"]["typo"] = {**given["connections"]["tri"], "tokn": "t"}
+    given["connections"]["tls"] = {**given["connections"]["tri"], "tls": {"caFile": "/nowhere.pem"}}
+    (tmp_path / "relay.db.key").write_text("garbage")
+    config = written(tmp_path, given)
+    done, refused = await run("check", "--config", config, "--json"), await run("serve", "--config", config)
+    found = [(each["what"], each["verdict"], each["told"]) for each in done.json]
+    failed = {what: told for what, verdict, told in found if verdict == "failed"}
+    offline = await run("check", "--config", config, "--json", "--offline")
+
+    expected = {"egress", "tokens", "broker", "connection typo", "connection tls", "secret key"}
+    assert (1, expected) == (done.code, set(failed))
+    assert ("connection tri", "ok") in [(what, verdict) for what, verdict, _ in found]
+    assert expected == {each["what"] for each in offline.json if each["verdict"] == "failed"}
+    told = {line.removeprefix("relay: ") for line in refused.err.splitlines()}
+    assert {text for what, text in failed.items() if what != "secret key"} == told
+    assert "garbage" == (tmp_path / "relay.db.key").read_text()
+
+
+async def test_check_tells_wrong_settings_as_it_tells_all_else(tmp_path: Path) -> None:
+    """Also where they cannot be read: each fault is a finding, and with --json that is JSON."""
+    done = await run("check", "--config", written(tmp_path, settings(tmp_path, http={"prot": 1})), "--json")
+    none = await run("check", "--config", str(tmp_path / "nowhere.yaml"), "--json")
+
+    assert [(1, 1)] * 2 == [(each.code, len(each.json)) for each in (done, none)]
+    assert ("settings", "failed", True) == (
+        done.json[0]["what"],
+        done.json[0]["verdict"],
+        "http.prot: unknown field; did you mean port?" in done.json[0]["told"],
+    )
 
 
 async def test_wrong_settings_are_told_by_place(tmp_path: Path) -> None:
@@ -310,7 +348,13 @@ async def test_a_declared_vendor_is_held_against_the_promises(tmp_path: Path) ->
     missing = await run("vendors", "test", str(tmp_path / "mine.yaml"))
     (tmp_path / "mine.recorded.yaml").write_text("{parameters: {}, pol: {}}")
     wrong = await run("vendors", "test", str(tmp_path / "mine.yaml"))
+    (tmp_path / "mine.recorded.yaml").write_text("{options: {tokn: x}, parameters: {}, poll: {}}")
+    unfit = await run("vendors", "test", str(tmp_path / "mine.yaml"))
+    (tmp_path / "mine.recorded.yaml").write_text("poll: {")
+    broken = await run("vendors", "test", str(tmp_path / "mine.yaml"))
 
     assert (0, True) == (done.code, "every promise is kept" in done.out)
     assert (1, True) == (missing.code, "mine.recorded.yaml: cannot be read" in missing.err)
     assert (1, True) == (wrong.code, "mine.recorded.yaml: pol:" in wrong.err)
+    assert (1, True) == (unfit.code, "mine.recorded.yaml: options.token: Field required" in unfit.err)
+    assert (1, True) == (broken.code, "mine.recorded.yaml: is not YAML: line 1, column 8:" in broken.err)
