@@ -1,4 +1,4 @@
-"""Reading what no AMQP client library reads: a timestamp out of range, a property that is no UTF-8.
+"""Reading what no AMQP client library reads: a timestamp out of range, a property that is no UTF-8, a deep header.
 
 One such message ends the reader of the whole connection, again at each redelivery, and with it all neighbours.
 So the decoders of pamqp are replaced by ones that never fail on what a broker lets pass: such a value becomes an
@@ -7,8 +7,7 @@ So the decoders of pamqp are replaced by ones that never fail on what a broker l
 
 import asyncio
 import datetime as dt
-import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import pamqp.frame
@@ -20,6 +19,9 @@ from pamqp.exceptions import PAMQPException
 CHUNK: Final = 64 * 1024
 FRAME_OVERHEAD: Final = 8
 """Bytes of a frame besides its payload: kind, channel and size before it, an end mark behind."""
+DEEPEST: Final = 64
+"""Levels of tables and arrays in a header: deeper ones break those who walk them, and end the connection each time."""
+LONGEST_PLAIN: Final = 9
 PROPERTIES: Final[tuple[str, ...]] = tuple(commands.Basic.Properties.__slots__)
 """The properties' names, in the order in which they stand on the wire."""
 
@@ -56,22 +58,57 @@ def read_timestamp(value: bytes) -> tuple[int, dt.datetime | Unreadable]:
 
 def read_table(value: bytes) -> tuple[int, Headers]:
     """A `table`: a length, then keys and values."""
-    return table_end(value), {read_text(key): item for key, item, _ in table_entries(value)}
+    return table_end(value), _table(value, 0, DEEPEST)
 
 
 def table_end(value: bytes) -> int:
     """How many bytes a table takes."""
-    return 4 + int(struct.unpack_from(">I", value)[0])
+    return _end(value, 0)
 
 
-def table_entries(value: bytes) -> Iterator[tuple[bytes, Any, bytes]]:
-    """A table's entries, each as its key, its value and the bytes of the whole entry."""
-    at, end = 4, table_end(value)
+def table_entries(value: bytes, start: int = 0, levels: int = DEEPEST) -> Iterator[tuple[bytes, Any, bytes]]:
+    """The entries of the table that stands at `start`, each as its key, its value and the bytes of the whole entry."""
+    at, end = start + 4, _end(value, start)
     while at < end:
         key_end = at + 1 + value[at]
-        size, item = decode.embedded_value(value[key_end:end])
-        yield value[at + 1 : key_end], item, value[at : key_end + size]
-        at = key_end + size
+        value_end, item = _read_value(value, key_end, levels)
+        yield value[at + 1 : key_end], item, value[at:value_end]
+        at = value_end
+
+
+def _read_value(value: bytes, at: int, levels: int) -> tuple[int, Any]:
+    """Where the value that stands there ends, and what it is. Nothing else is copied: a hundred thousand values in one
+    header would hold up everything for half a second."""
+    kind = value[at : at + 1]
+    if kind not in _LONG:
+        size, item = decode.embedded_value(value[at : at + LONGEST_PLAIN])
+        return at + size, item
+    end = _end(value, at + 1)
+    if kind not in _NESTED:
+        return end, decode.embedded_value(value[at:end])[1]
+    return end, _NESTED[kind](value, at + 1, levels - 1) if levels else Unreadable("?")
+
+
+def _table(value: bytes, start: int, levels: int) -> Headers:
+    return {read_text(key): item for key, item, _ in table_entries(value, start, levels)}
+
+
+def _array(value: bytes, start: int, levels: int) -> list[Any]:
+    at, end = start + 4, _end(value, start)
+    items = []
+    while at < end:
+        at, item = _read_value(value, at, levels)
+        items.append(item)
+    return items
+
+
+def _end(value: bytes, start: int) -> int:
+    return start + 4 + int.from_bytes(value[start : start + 4])
+
+
+_LONG: Final = frozenset({b"S", b"x", b"A", b"F"})
+"""Kinds of values that begin with their length; of others none has more bytes than LONGEST_PLAIN, its kind included."""
+_NESTED: Final[Mapping[bytes, Callable[[bytes, int, int], Any]]] = {b"F": _table, b"A": _array}
 
 
 def raw_properties(content: header.ContentHeader) -> bytes:

@@ -1,11 +1,16 @@
 """Messages that end other clients' connections, sent by another client to a real broker."""
 
 import asyncio
+import datetime as dt
+import functools
+from decimal import Decimal
 from typing import Any
 
 import pika
 import pytest
-from pamqp import commands, decode, header
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp import commands, decode, encode, header
 from pika.adapters.blocking_connection import BlockingChannel
 
 from relay.edges.amqp import Topology, tolerant, verbatim
@@ -13,6 +18,7 @@ from relay.ports import Ack, DeadLetter, Disposition, Incoming
 from tests.edges.amqp.conftest import Inbox, Start
 
 BAD = b"\xff\xfe bad"
+BOTTOMLESS: Any = functools.reduce(lambda inner, _: [inner], range(600), "x")
 POISON: dict[str, dict[str, Any]] = {
     "timestamp": {"timestamp": 0xFFFF_FFFF_FFFF_FFFF},
     "correlation_id": {"correlation_id": BAD},
@@ -22,6 +28,7 @@ POISON: dict[str, dict[str, Any]] = {
     "message_type": {"type": BAD},
     "headers.?? bad": {"headers": {BAD: "x", "good": "y"}},
     "headers.deep": {"headers": {"deep": {BAD: 1}, "good": "y"}},
+    "headers.bottomless": {"headers": {"bottomless": BOTTOMLESS, "good": "y"}},
 }
 
 
@@ -56,6 +63,41 @@ def test_a_poisonous_header_frame_is_read() -> None:
 
     assert tolerant.unreadable(frame.properties) == ("content_type", "timestamp", "headers.??")
     assert tolerant.raw_properties(frame) == raw
+
+
+TIMES = st.integers(0, 2**32).map(lambda at: dt.datetime.fromtimestamp(at, dt.UTC))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, width=32) | st.text(max_size=9)
+    | st.builds(bytearray, st.binary(max_size=9)) | st.decimals(0, 1000, places=2) | TIMES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text(max_size=9), VALUES, max_size=4))
+def test_what_the_library_reads_is_read_the_same(table: dict[str, Any]) -> None:
+    """Values of every type, one in another."""
+    wire = encode.field_table(table)
+
+    assert decode.field_table(wire) == tolerant.read_table(wire)
+
+
+@pytest.mark.parametrize(
+    ("wire", "value"),
+    [
+        (b"t\x01", True), (b"b\xff", -1), (b"B\xff", 255), (b"s\xff\xff", -1), (b"u\xff\xff", 65535),
+        (b"I\xff\xff\xff\xff", -1), (b"i\xff\xff\xff\xff", 2**32 - 1), (b"l" + b"\xff" * 8, -1),
+        (b"L" + b"\xff" * 8, -1), (b"f\x3f\x80\0\0", 1.0), (b"d\x3f\xf0" + bytes(6), 1.0),
+        (b"D\x02\0\0\x30\x39", Decimal("123.45")), (b"S\0\0\0\x01a", "a"), (b"S\0\0\0\x01\xff", b"\xff"),
+        (b"x\0\0\0\x01\xff", bytearray(b"\xff")), (b"A\0\0\0\x02VV", [None, None]), (b"F\0\0\0\x03\x01kV", {"k": None}),
+        (b"T" + bytes(8), dt.datetime(1970, 1, 1, tzinfo=dt.UTC)), (b"V", None),
+    ],
+)  # fmt: skip
+def test_every_type_that_a_broker_lets_pass_is_read(wire: bytes, value: Any) -> None:
+    """And what follows it is where it was."""
+    entries = b"\x01a" + wire + b"\x01zV"
+    _, found = tolerant.read_table(len(entries).to_bytes(4, "big") + entries)
+
+    assert {"a": value, "z": None} == found
 
 
 @pytest.mark.parametrize("name", POISON)
