@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 from relay.core.facts import (
     Canceled,
@@ -128,6 +129,7 @@ def refusal(
     """
     if response.ok:
         return None
+    message += _redirected(response)
     known, hint = details or {}, retry_after(response)
     if response.status == 429 or (response.status == 503 and hint is not None):
         return NotSent(attempt=attempt, error=unavailable(message, **known), retry_after=hint)
@@ -150,10 +152,22 @@ def unsent(error: TransportError, attempt: int) -> NotSent | Refused:
 
 def unlooked(response: Response, message: str, details: Mapping[str, JsonValue] | None = None) -> PollFailed:
     """A look that was refused or failed."""
-    error = unavailable(message, **(details or {}))
+    error = unavailable(message + _redirected(response), **(details or {}))
     if response.status in (401, 403):
         error = replace(error, code=ErrorCode.VENDOR_AUTH_FAILED)
     return PollFailed(error=error, retry_after=retry_after(response))
+
+
+def _redirected(response: Response) -> str:
+    """What to do about a redirect; nothing for any other answer."""
+    if response.status not in {301, 302, 303, 307, 308}:
+        return ""
+    try:
+        elsewhere = urlsplit(response.headers.get("location", "")).hostname
+    except ValueError:
+        elsewhere = None
+    where = f" to {shorten(elsewhere, 100)}" if elsewhere else ""
+    return f", a redirect{where}, which is not followed: does the connection's baseUrl lead to the API?"
 
 
 def unavailable(message: str, **details: JsonValue) -> JobError:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-from relay.core.answers import _TOKEN, hide_in, one_line, refusal, retry_after, seconds_of, unavailable
+from relay.core.answers import _TOKEN, hide_in, one_line, refusal, retry_after, seconds_of, unavailable, unlooked
 from relay.core.facts import NotSent, Refused, Unanswered
 from relay.core.flow import Request, Response
 from relay.core.job import ErrorCode
@@ -123,6 +123,24 @@ def test_other_4xx_is_a_no(status: int, code: ErrorCode, retryable: bool) -> Non
 def test_everything_else_may_have_been_taken(status: int) -> None:
     """Redirects, timeouts and server errors leave it open whether something started."""
     assert Unanswered(attempt=2, error=unavailable("the vendor's words")) == judged(status)
+
+
+@pytest.mark.parametrize(
+    ("location", "where"),
+    [
+        ("https://user:key@login.example.com:8443/a?token=s3cr3t", " to login.example.com"),
+        ("/login?token=s3cr3t", ""),
+        ("https://[", ""),
+        ("", ""),
+    ],
+)
+def test_a_redirect_says_what_to_look_at(location: str, where: str) -> None:
+    """To whoever has a baseUrl that leads to a login; nothing of the address but its host is shown."""
+    response = Response(status=302, headers={"location": location})
+    told: list[Any] = [refusal(response, 1, "Acme answered 302"), unlooked(response, "Acme answered 302")]
+
+    advice = "which is not followed: does the connection's baseUrl lead to the API?"
+    assert [f"Acme answered 302, a redirect{where}, {advice}"] * 2 == [fact.error.message for fact in told]
 
 
 def test_503_with_a_garbled_hint_may_have_been_taken() -> None:

@@ -74,6 +74,28 @@ def test_a_tailer_run_is_known_by_its_number_too() -> None:
     assert isinstance(look(room, body, vendor_job_id="17"), facts.Succeeded)
 
 
+@pytest.mark.parametrize("room", BUILT_IN, ids=lambda room: room.name)
+def test_another_jobs_end_is_not_ours(room: Room) -> None:
+    """Whatever cache or default of the vendor's brings it, only an answer about the job that was asked for counts."""
+    word = next(word for word, kind in room.words.items() if kind is facts.Succeeded)
+    body = room.poll_answer(word).body
+    ours, other = look(room, body), look(room, body, vendor_job_id="4711", vendor_job_ids=("4711",))
+
+    assert isinstance(ours, facts.Succeeded)
+    assert isinstance(other, facts.PollFailed | facts.NotFound)
+
+
+def test_odd_progress_is_no_trouble() -> None:
+    """A share beyond what can be written down, or an estimate that is no text, must not stop a job from being followed."""
+    trifacta, datameer = room_of("trifacta"), room_of("datameer")
+    shares = [{"percentComplete": share} for share in (1e308, 1e308, 2**64 - 1, -7)]
+    group = {**trifacta.poll_answer("InProgress").json(), "jobs": {"data": shares}}
+    execution = {**datameer.poll_answer("RUNNING").json(), "job-progress": "9" * 400, "estimate-time": ["?"]}
+
+    assert look(trifacta, json.dumps(group).encode()).progress == {"percentComplete": 75}
+    assert {"percentComplete", "estimate"}.isdisjoint(look(datameer, json.dumps(execution).encode()).progress or {})
+
+
 PAGE = Response(status=200, headers={"content-type": "text/html"}, body=b"\n<!doctype html><title>log in</title>")
 """What a portal before a vendor answers to whom it does not know."""
 

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Literal, TypeAlias
 
-from relay.core.answers import one_line, read_object, refusal, result_in, result_of, rows_of, shorten, unavailable
+from relay.core.answers import (
+    LONGEST,
+    one_line,
+    read_object,
+    refusal,
+    result_in,
+    result_of,
+    rows_of,
+    shorten,
+    unavailable,
+)
 from relay.core.facts import (
     Answered,
     Canceled,
@@ -142,6 +152,8 @@ def read_execution(
     if body and not isinstance(status, str) and not is_id(named):
         return unclear(response, attempt, "Datameer's answer tells nothing: it has neither job-status nor execution")
     known = str(named) if is_id(named) else id
+    if id is not None and known != id:
+        return unclear(response, attempt, "Datameer's answer tells nothing: it is about another execution")
     return Execution(id=known, status=status if isinstance(status, str) else None, body=body)
 
 
@@ -181,10 +193,11 @@ def unknown_word(status: str | None) -> str | None:
 
 def progress_of(body: Mapping[str, JsonValue], zone: tzinfo) -> JsonValue:
     """How far an execution is, as far as its answer tells."""
+    estimate = field(body, "estimate-time")
     share, begun = field(body, "job-progress", "progress"), instant(field(body, "start-time"), zone)
     known = {
         "percentComplete": int(share) if re.fullmatch(r"\d{1,3}", str(share)) else None,
-        "estimate": field(body, "estimate-time"),
+        "estimate": shorten(estimate, LONGEST) if isinstance(estimate, str) else None,
         "startedAt": begun.isoformat(timespec="milliseconds").replace("+00:00", "Z") if begun else None,
     }
     return {name: value for name, value in known.items() if value is not None} or None

@@ -201,11 +201,13 @@ class Look:
 
 
 def row_in(said: Said, named: Mapping[str, str]) -> Row | None:
-    """The job in a summary of one. Older releases answer as for all jobs, with the one in a list."""
+    """The job in a summary of one; None where that is another than was asked for. Older releases answer as for all
+    jobs, with the one in a list."""
     if not said.ok or not isinstance(said.data, dict):
         return None
     if "jobDetails" not in said.data:
-        return said.data
+        data = said.data
+        return data if all(str(data.get(key, asked)) == asked for key, asked in named.items()) else None
     listed = rows_named(said, named)
     return listed[0] if len(listed) == 1 else None
 

@@ -255,7 +255,7 @@ def _recipe_of(run: Mapping[str, JsonValue]) -> str | None:
 def poll(connection: Connection, job: Job) -> Flow[Fact]:
     """How the job fares: one request, the sub-jobs embedded for their progress and error messages."""
     response = yield look_request(job.vendor_job_id or "")
-    fact = reports.read_poll(response, secrets_of(connection, job))
+    fact = reports.read_poll(job.vendor_job_id or "", response, secrets_of(connection, job))
     return (yield from with_outputs(connection, job, job.vendor_job_id or "", fact))
 
 
@@ -329,7 +329,7 @@ def stop(connection: Connection, job: Job, id: str) -> Flow[Fact]:
         return refused
     result = result_of(response, secrets_of(connection, job))
     try:
-        seen = reports.read_poll((yield look_request(id)), secrets_of(connection, job))
+        seen = reports.read_poll(id, (yield look_request(id)), secrets_of(connection, job))
     except TransportError:
         return Answered(result=result, vendor_job_id=id)
     if isinstance(seen, Succeeded | Failed):

@@ -135,14 +135,16 @@ def until_reset(response: Response) -> float | None:
 # --- answers to a look ---------------------------------------------------------------------------------------------
 
 
-def read_poll(response: Response, secrets: Iterable[str] = ()) -> Fact:
+def read_poll(asked: str, response: Response, secrets: Iterable[str] = ()) -> Fact:
     """How a job group fares, as GET /v4/jobGroups/{id}?embed=jobs tells it."""
-    group = read_one_job_group(response, secrets)
+    group = read_one_job_group(asked, response, secrets)
     return fact_of(group["status"], group, jobs_of(group), secrets) if isinstance(group, dict) else group
 
 
-def read_one_job_group(response: Response, secrets: Iterable[str] = ()) -> dict[str, JsonValue] | PollFailed | NotFound:
-    """A job group that has a status, or why there is none."""
+def read_one_job_group(
+    asked: str, response: Response, secrets: Iterable[str] = ()
+) -> dict[str, JsonValue] | PollFailed | NotFound:
+    """The job group that was asked for, if the answer has it and its status, or why not."""
     if response.status in {404, 410}:
         return NotFound(message=words(response, secrets))
     if not response.ok:
@@ -151,6 +153,8 @@ def read_one_job_group(response: Response, secrets: Iterable[str] = ()) -> dict[
         group = read_object(response)
         if not isinstance(group.get("status"), str):
             raise Unreadable("the job group has no status")
+        if str(group.get("id", asked)) != asked:
+            raise Unreadable("it is about another job group")
     except Unreadable as error:
         return untold(response, error)
     return group
@@ -284,7 +288,11 @@ def jobs_of(answer: JsonValue) -> list[Mapping[str, JsonValue]]:
 
 def progress_of(jobs: Iterable[Mapping[str, JsonValue]]) -> JsonValue:
     """The mean of the sub-jobs' `percentComplete`; None where they tell none."""
-    shares = [job["percentComplete"] for job in jobs if isinstance(job.get("percentComplete"), int | float)]
+    shares = [
+        max(0.0, min(job["percentComplete"], 100.0))
+        for job in jobs
+        if isinstance(job.get("percentComplete"), int | float)
+    ]
     return {"percentComplete": round(sum(shares) / len(shares))} if shares else None
 
 

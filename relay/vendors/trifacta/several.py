@@ -260,7 +260,7 @@ def job_groups_of(connection: Connection, job: Job) -> Flow[dict[str, JobGroup] 
             groups = told
     for each in run.job_groups:
         if each not in groups:
-            one = reports.read_one_job_group((yield look_request(each)), secrets)
+            one = reports.read_one_job_group(each, (yield look_request(each)), secrets)
             if isinstance(one, PollFailed):
                 return one
             if isinstance(one, NotFound):
