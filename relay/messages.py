@@ -39,6 +39,8 @@ EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo
 """What a request may call a time: beyond, deadlines could no longer be written as dates."""
 MOST_COMPLAINTS = 50
 """Things wrong with one request that are told; who sends more of them reads the first."""
+MOST_LOOKED_AT = 10_000
+"""Things wrong with one request of which each is written out, to find the first: of more, their number is told."""
 LONGEST_NAME = 100
 """Characters of a field's name that are told; of a longer one, its beginning."""
 RESULT_CAP = 256 * 1024
@@ -465,6 +467,8 @@ def complaints_of(
 ) -> list[Complaint]:
     """A validation error in the sender's terms: JSON paths, unknown fields with the nearest known one. `also` is a
     model whose fields stand beside the model's own."""
+    if error.error_count() > MOST_LOOKED_AT:
+        return [Complaint(path=prefix, message=f"{error.error_count()} things in it are wrong")]
     details = error.errors(include_url=False, include_input=False)[:MOST_COMPLAINTS]
     return [_complaint(detail, model, prefix, also) for detail in details]
 

@@ -16,6 +16,7 @@ from relay.core.schedule import WEBHOOK_SCHEDULE
 from relay.core.vendor import OPERATIONS
 from relay.messages import (
     MOST_COMPLAINTS,
+    MOST_LOOKED_AT,
     Completion,
     JobEvent,
     JobRequest,
@@ -327,6 +328,16 @@ def test_of_very_many_mistakes_the_first_are_told() -> None:
         Outer.model_validate({f"field{number}": 1 for number in range(1000)})
 
     assert MOST_COMPLAINTS == len(complaints_of(refused.value, Outer))
+
+
+def test_of_more_mistakes_than_can_be_looked_at_the_number_is_told() -> None:
+    """A megabyte of nothing but mistakes costs neither seconds nor memory: each of them would be written out first."""
+    with pytest.raises(ValidationError) as refused:
+        Outer.model_validate({f"field{number}": 1 for number in range(MOST_LOOKED_AT + 1)})
+
+    (told,) = complaints_of(refused.value, Outer, "parameters")
+
+    assert ("parameters", f"{MOST_LOOKED_AT + 1} things in it are wrong") == (told.path, told.message)
 
 
 def test_a_refusal_says_all_in_one_line() -> None:

@@ -41,7 +41,8 @@ class Wrong(Exception):
 
 def unprocessable(errors: Sequence[Complaint]) -> Wrong:
     """A request whose parts are wrong, each named."""
-    return Wrong(422, "invalid_request", "; ".join(f"{it.path}: {it.message}" for it in errors), errors)
+    told = (f"{it.path}: {it.message}" if it.path else it.message for it in errors)
+    return Wrong(422, "invalid_request", "; ".join(told), errors)
 
 
 @web.middleware
