@@ -5,6 +5,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -56,7 +57,7 @@ def _known(request: web.Request, tokens: Sequence[ApiToken]) -> ApiToken:
 
 def _this_machine(request: web.Request) -> Caller:
     """A request that somebody else's page or a proxy sent on also comes from here: its headers tell."""
-    local = _is_loopback(request.remote) and _is_loopback(_host(request))
+    local = _is_loopback(request.remote) and _is_loopback(_host(request)) and _is_loopback(_origin(request))
     if not local or any(name in request.headers for name in _FORWARDED):
         detail = "no token is configured, so only this machine itself is answered: make one with `relay tokens create`"
         raise Wrong(403, "forbidden", detail)
@@ -66,6 +67,14 @@ def _this_machine(request: web.Request) -> Caller:
 def _host(request: web.Request) -> str:
     name = request.headers.get("Host", "localhost")
     return name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+
+
+def _origin(request: web.Request) -> str | None:
+    """The host of the page that had a browser send it: whatever the answer says to whom, a bare POST acts at once."""
+    try:
+        return urlsplit(request.headers.get("Origin", "http://localhost")).hostname
+    except ValueError:
+        return None
 
 
 def _is_loopback(host: str | None) -> bool:

@@ -166,3 +166,25 @@ class TestWithoutTokens:
         """A request under a foreign name (another's page) or through a proxy gets 403."""
         async with http.get("/v1/jobs", headers=headers) as answer:
             assert answer.status == 403
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Origin": "https://evil.example.com"},
+            {"Origin": "http://127.0.0.1.evil.example.com"},
+            {"Origin": "null"},
+            {"Origin": "http://["},
+        ],
+    )
+    async def test_what_a_foreign_page_has_a_browser_send_is_refused(
+        self, http: ClientSession, headers: dict[str, str]
+    ) -> None:
+        """A page need not read the answer: that a browser on this machine sends a bare POST is enough to act."""
+        async with http.post("/v1/connections/tri/pause", headers=headers) as answer:
+            assert answer.status == 403
+
+    @pytest.mark.parametrize("origin", ["http://127.0.0.1:9", "http://localhost:3000", "http://[::1]"])
+    async def test_a_page_of_this_machine_is_answered(self, http: ClientSession, origin: str) -> None:
+        """Whoever serves it is on this machine already."""
+        async with http.post("/v1/connections/tri/pause", headers={"Origin": origin}) as answer:
+            assert answer.status == 200
