@@ -165,6 +165,20 @@ def job_named(client: Client, name: str) -> Row:
     return job
 
 
+def subscription_named(client: Client, name: str) -> Row:
+    """The subscription of this id, or of this name."""
+    try:
+        one: Row = client.get(f"/v1/subscriptions/{segment(name)}")
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        named = [row for row in client.rows("/v1/subscriptions", ALL) if row["name"] == name]
+        if not named:
+            raise Failed(f"there is no subscription with the id or name {name!r}") from refused
+        return named[0]
+    return one
+
+
 def segment(name: str) -> str:
     """The name as one segment of a path."""
     return quote(name, safe="")

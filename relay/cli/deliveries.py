@@ -6,15 +6,28 @@ from typing import Annotated, Any
 import typer
 
 from relay.cli import live, output
-from relay.cli.client import HOME, AsJson, Client, Limit, Row, Server, Since, Token, Until, segment
+from relay.cli.client import (
+    HOME,
+    AsJson,
+    Client,
+    Limit,
+    Row,
+    Server,
+    Since,
+    Token,
+    Until,
+    job_named,
+    segment,
+    subscription_named,
+)
 
 app = typer.Typer(help="Who was told how jobs ended.", no_args_is_help=True, rich_markup_mode=None)
 
 Named = Annotated[str, typer.Argument(metavar="DELIVERY", help="The delivery's id.")]
 Undelivered = Annotated[bool, typer.Option("--undelivered", help="Every state but delivered.")]
 OfState = Annotated[str | None, typer.Option(help="pending, delivered, exhausted, blocked or disabled.")]
-Job = Annotated[str | None, typer.Option(help="A job's id.")]
-Subscription = Annotated[str | None, typer.Option(help="A subscription's id.")]
+Job = Annotated[str | None, typer.Option(help="A job's id, or its request id.")]
+Subscription = Annotated[str | None, typer.Option(help="A subscription's id, or its name.")]
 Target = Annotated[str | None, typer.Option(help="As the list shows it: a URL's host and port, or a queue's name.")]
 Event = Annotated[str | None, typer.Option(help="onJobSuccess or onJobFailure.")]
 
@@ -36,8 +49,9 @@ def index(
     token: Token = None,
 ) -> None:
     """List deliveries, newest first."""
-    chosen = _chosen(state, undelivered, job, subscription, target, event, connection, since, until)
-    found = list(Client(server, token).rows("/v1/deliveries", limit, **chosen))
+    client = Client(server, token)
+    chosen = _chosen(client, state, undelivered, job, subscription, target, event, connection, since, until)
+    found = list(client.rows("/v1/deliveries", limit, **chosen))
     if as_json:
         output.print_json(found)
         return
@@ -98,8 +112,9 @@ def watch(
     They are made, tried, ended and sent again: a line for each change, or for several that come close together.
     Each line: when, delivery, job, event, target, state, attempts, why; with --json the delivery as listed.
     """
-    chosen = _chosen(state, undelivered, job, subscription, target, event, connection, None, None)
-    live.watch(live.deliveries(Client(server, token), **chosen), _change, as_json=as_json)
+    client = Client(server, token)
+    chosen = _chosen(client, state, undelivered, job, subscription, target, event, connection, None, None)
+    live.watch(live.deliveries(client, **chosen), _change, as_json=as_json)
 
 
 @app.command()
@@ -122,12 +137,12 @@ def redeliver(
     """Send again what has ended, one or by filter.
 
     The same event ids and bytes, signed anew. Each target gets them at its own pace. Those that arrived are meant only
-    with `--state delivered`.
+    with `--state delivered`. Those of a subscription that is disabled end as such again: resume it first.
     """
-    chosen = _chosen(state, undelivered, job, subscription, target, event, connection, since, until)
+    client = Client(server, token)
+    chosen = _chosen(client, state, undelivered, job, subscription, target, event, connection, since, until)
     if (delivery is None) == (not chosen) or (delivery is not None and dry_run):
         raise typer.BadParameter("name one DELIVERY, or filter: --undelivered for all, --dry-run to look first")
-    client = Client(server, token)
     if delivery is not None:
         found = client.post(f"/v1/deliveries/{segment(delivery)}/redeliver")
         told = f"{found['id']} {found['state']}"
@@ -142,6 +157,7 @@ def redeliver(
 
 
 def _chosen(
+    client: Client,
     state: str | None,
     undelivered: bool,
     job: str | None,
@@ -156,8 +172,9 @@ def _chosen(
     given = {
         "state": state,
         "undelivered": "true" if undelivered else None,
-        "jobId": job,
-        "subscription": subscription,
+        "jobId": job and (job if job.startswith("job_") else job_named(client, job)["jobId"]),
+        "subscription": subscription
+        and (subscription if subscription.startswith("sub_") else subscription_named(client, subscription)["id"]),
         "target": target,
         "event": event,
         "connection": connection,

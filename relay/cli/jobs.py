@@ -291,7 +291,7 @@ def _delivery(row: Row) -> tuple[str | None, ...]:
         row["state"],
         str(row["attemptCount"]),
         output.due(row["nextAttemptAt"]),
-        row["reason"],
+        row["reason"] or row["waitingFor"],
     )
 
 

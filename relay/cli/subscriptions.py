@@ -3,12 +3,11 @@
 import json
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from relay.cli import output
-from relay.cli.client import ALL, HOME, AsJson, Client, Failed, Limit, Refused, Row, Server, Token
+from relay.cli.client import HOME, AsJson, Client, Failed, Limit, Row, Server, Token, subscription_named
 
 app = typer.Typer(help="Standing targets for the events of many jobs.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -45,7 +44,7 @@ def index(limit: Limit = 200, as_json: AsJson = False, server: Server = HOME, to
 @app.command()
 def show(subscription: Named, as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
     """One subscription, and how it fares."""
-    _tell(_found(Client(server, token), subscription), as_json)
+    _tell(subscription_named(Client(server, token), subscription), as_json)
 
 
 @app.command()
@@ -107,7 +106,7 @@ def update(
     given = {"name": name, "url": url, "triggerEvent": event, "connections": connection, "operations": operation}
     given |= _how(metadata, header, body, method, signature, signature_header, schedule, timeout, retry_on, insecure)
     client = Client(server, token)
-    path = f"/v1/subscriptions/{_found(client, subscription)['id']}"
+    path = f"/v1/subscriptions/{subscription_named(client, subscription)['id']}"
     patch = _wire(file, given, dict.fromkeys(reset or ()))
     _tell(client.ask("PATCH", path, patch, {"Content-Type": "application/json"}), as_json)
 
@@ -116,7 +115,7 @@ def update(
 def delete(subscription: Named, server: Server = HOME, token: Token = None) -> None:
     """Delete one; what waits for it ends as disabled."""
     client = Client(server, token)
-    found = _found(client, subscription)
+    found = subscription_named(client, subscription)
     client.ask("DELETE", f"/v1/subscriptions/{found['id']}")
     typer.echo(f"{found['id']} deleted")
 
@@ -125,7 +124,7 @@ def delete(subscription: Named, server: Server = HOME, token: Token = None) -> N
 def try_out(subscription: Named, as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
     """Send a test event, once. Exit code 1 unless it arrived."""
     client = Client(server, token)
-    came = client.post(f"/v1/subscriptions/{_found(client, subscription)['id']}/test")
+    came = client.post(f"/v1/subscriptions/{subscription_named(client, subscription)['id']}/test")
     if as_json:
         output.print_json(came)
     else:
@@ -150,7 +149,11 @@ def pause(subscription: Named, as_json: AsJson = False, server: Server = HOME, t
 
 @app.command()
 def resume(subscription: Named, as_json: AsJson = False, server: Server = HOME, token: Token = None) -> None:
-    """Let its deliveries go again. One first; also what was disabled."""
+    """Let its deliveries go again.
+
+    One first, then the others; also after a 410 has disabled it. What ended as disabled goes by `relay deliveries
+    redeliver --state disabled`.
+    """
     _acted(subscription, "resume", as_json, Client(server, token))
 
 
@@ -158,38 +161,29 @@ def resume(subscription: Named, as_json: AsJson = False, server: Server = HOME, 
 def rotate_secret(
     subscription: Named,
     grace: Annotated[
-        float, typer.Option("--grace-seconds", min=0, help="For so long the old secret signs as well.")
+        float,
+        typer.Option("--grace-seconds", min=0, help="For so long the old one signs as well (standard)."),
     ] = 86400.0,
     as_json: AsJson = False,
     server: Server = HOME,
     token: Token = None,
 ) -> None:
-    """Make a new signing secret. It is shown now, and never again; for a time the old one signs as well."""
+    """Make a new signing secret.
+
+    It is shown now, and never again. With `signature: standard` the old one signs as well for a time; the other kinds
+    are signed by the new one alone, at once.
+    """
     client = Client(server, token)
-    path = f"/v1/subscriptions/{_found(client, subscription)['id']}/rotate-secret"
+    path = f"/v1/subscriptions/{subscription_named(client, subscription)['id']}/rotate-secret"
     _tell(client.post(path, json.dumps({"graceSeconds": grace}).encode()), as_json)
 
 
 def _acted(subscription: str, act: str, as_json: bool, client: Client) -> None:
-    done = client.post(f"/v1/subscriptions/{_found(client, subscription)['id']}/{act}")
+    done = client.post(f"/v1/subscriptions/{subscription_named(client, subscription)['id']}/{act}")
     if as_json:
         output.print_json(done)
     else:
         typer.echo(f"{done['id']} {done['state']}")
-
-
-def _found(client: Client, name: str) -> Row:
-    """The subscription of this id, or of this name."""
-    try:
-        one: Row = client.get(f"/v1/subscriptions/{quote(name, safe='')}")
-    except Refused as refused:
-        if refused.status != 404:
-            raise
-        named = [row for row in client.rows("/v1/subscriptions", ALL) if row["name"] == name]
-        if not named:
-            raise Failed(f"there is no subscription with the id or name {name!r}") from refused
-        return named[0]
-    return one
 
 
 def _how(
@@ -256,6 +250,7 @@ def _tell(one: Row, as_json: bool) -> None:
         output.print_json(one)
         return
     shown = one["secret"] not in (None, "***")
+    signs_too = one["oldSecretsUntil"] and one["signature"] == "standard"
     output.fields(
         [
             ("subscription", one["id"]),
@@ -263,7 +258,7 @@ def _tell(one: Row, as_json: bool) -> None:
             ("state", one["state"]),
             ("reason", one["reason"]),
             ("secret", f"{one['secret']} (keep it: it is not shown again)" if shown else one["secret"]),
-            ("old secret", one["oldSecretsUntil"] and f"signs until {one['oldSecretsUntil']}"),
+            ("old secret", signs_too and f"signs until {one['oldSecretsUntil']}"),
             ("target", f"{one['method']} {one['url']}"),
             ("event", one["triggerEvent"]),
             ("connections", " ".join(one["connections"])),

@@ -42,6 +42,17 @@ async def test_a_subscription_from_its_creation_to_its_end(cli: Cli, receiver: R
     assert not any("canary-header" in each.out for each in (made, listed, shown, changed, rotated))
 
 
+async def test_an_old_secret_is_told_only_where_it_signs(cli: Cli, receiver: Receiver) -> None:
+    """After a change of secret the old one signs as well if the header can hold several signatures, else not."""
+    for name in ("standard", "timestamped", "body"):
+        await cli("subscriptions", "create", name, receiver.url, "--signature", name)
+    told = {name: await cli("subscriptions", "rotate-secret", name) for name in ("standard", "timestamped", "body")}
+
+    assert {"standard": True, "timestamped": False, "body": False} == {
+        name: "signs until" in done.out for name, done in told.items()
+    }
+
+
 async def test_a_definition_is_read_from_a_file(cli: Cli, receiver: Receiver, tmp_path: Path) -> None:
     """What the file says is asked for, options go over it; a wrong one is told line by line."""
     file = tmp_path / "subscription.json"
@@ -71,6 +82,11 @@ async def test_deliveries_are_chosen_and_sent_again(cli: Cli, receiver: Receiver
     await cli("subscriptions", "pause", "ops")
     job = await cli("submit", *OK, "--wait", "--json")
     waiting = await cli("deliveries", "list", *one)
+    named = await cli(
+        "deliveries", "list", "--subscription", "ops", "--job", job.json["requestId"], "--state", "pending", "--json"
+    )
+    nobody = await cli("deliveries", "list", "--subscription", "opps")
+    story = await cli("jobs", "show", job.json["jobId"])
     row = await cli("deliveries", "list", *one, "--json")
     await cli("subscriptions", "resume", "ops")
     await receiver.until(lambda heard: len(heard) == 1)
@@ -82,7 +98,9 @@ async def test_deliveries_are_chosen_and_sent_again(cli: Cli, receiver: Receiver
     await receiver.until(lambda heard: len(heard) == 2)
     nothing = await cli("deliveries", "redeliver")
 
-    assert "'ops' to be resumed" in waiting.out
+    assert ("'ops' to be resumed" in waiting.out, "'ops' to be resumed" in story.out) == (True, True)
+    assert (row.json[0]["id"], 1) == (named.json[0]["id"], len(named.json))
+    assert (1, "relay: there is no subscription with the id or name 'opps'\n") == (nobody.code, nobody.err)
     assert (["1 would be sent again", row.json[0]["id"]], 1) == (dry.out.splitlines(), heard_before)
     assert {"count": 1, "first": [row.json[0]["id"]], "dryRun": False} == done.json
     assert receiver.heard[0].headers["webhook-id"] == receiver.heard[1].headers["webhook-id"]
