@@ -193,10 +193,13 @@ class Feed(Generic[T]):
             self._pages[position] = reading
         try:
             return await asyncio.shield(reading)
-        except StoreUnavailable:
+        except Exception as error:
+            # Whoever comes next reads anew: what ailed it may have passed.
             if self._pages.get(position) is reading:
                 del self._pages[position]
-            return None
+            if isinstance(error, StoreUnavailable):
+                return None
+            raise
 
     async def _watch(self) -> None:
         """Look whenever something may have come."""

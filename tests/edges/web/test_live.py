@@ -17,7 +17,7 @@ from relay.app import Relay
 from relay.edges.store import open_store
 from relay.edges.vault import Vault, new_key
 from relay.edges.web import Server, live
-from relay.ports import Event, EventName, RequestRefused, Store
+from relay.ports import Event, EventName, FeedPage, RequestRefused, Store, StoreUnavailable
 from relay.simulators.trifacta import TrifactaSimulator
 from tests.edges.web.streams import following, serving
 from tests.running import RECIPE, running, settings, until
@@ -297,6 +297,24 @@ async def test_more_streams_than_are_served_are_told_so(relay: Relay, monkeypatc
         await until(served)
 
     assert refused == 503
+
+
+async def test_what_ailed_a_reading_is_nobody_elses(relay: Relay) -> None:
+    """A page that could not be read is read anew by whoever comes next, also where nothing is committed meanwhile."""
+    page: FeedPage[Event] = FeedPage(items=(), position=0, dropped=0)
+    faults = [KeyError("it passes"), StoreUnavailable("away")]
+
+    async def read(_: int, __: int) -> FeedPage[Event]:
+        if faults:
+            raise faults.pop(0)
+        return page
+
+    feed = live.Feed("events", relay.store, read, lambda _: b"", "")
+    with pytest.raises(KeyError):
+        await feed.page(0)
+    during, after = await feed.page(0), await feed.page(0)
+
+    assert (None, page) == (during, after)
 
 
 async def test_nobody_is_heard_when_nobody_listens(relay: Relay) -> None:
