@@ -257,8 +257,12 @@ class Receive:
         if operation is None or operation.callback is None:
             return facts.Nudged(reason="this operation's callbacks say nothing by themselves")
         flow = operation.callback.read(account.connection, job, callback)
+        limit = self._loop.capacity.act_timeout
         try:
-            return await self._vendors.run(account.connection.name, flow)
+            async with asyncio.timeout(limit):
+                return await self._vendors.run(account.connection.name, flow)
+        except TimeoutError:
+            return facts.Nudged(reason=f"the callback could not be confirmed within {limit:g} s")
         except TransportError as error:
             return facts.Nudged(reason=f"the callback could not be confirmed: {error}")
         except FlowFailed as error:

@@ -385,6 +385,22 @@ async def test_a_callback_that_cannot_be_confirmed_is_a_reason_to_look(furnish: 
         assert "could not be confirmed" in nudge.detail["reason"]
 
 
+async def test_a_callbacks_conversation_has_a_time_limit(furnish: Furnish) -> None:
+    """A vendor that answers each request in time, but has no end of them, is asked by the poll."""
+
+    def endless(_: Connection, __: Job, ___: Callback) -> Flow[Fact]:
+        while True:
+            yield Request(method="GET", path="/")
+
+    async with furnish(vendor=altered(callback=replace(REPORTING, read=endless)), timeout=0.2) as bench:
+        job = await running(bench)
+        await call(bench, job, "Complete")
+        await bench.settle("receive")
+
+        (nudge,) = [note for note in await bench.store.history(job.id) if note.what == "job.nudged"]
+        assert "within 0.2 s" in nudge.detail["reason"]
+
+
 async def test_a_callback_that_kills_its_readers_is_left_alone(bench: Bench, vendor: TrifactaSimulator) -> None:
     """After several silent deaths it is not read again; the vendor is asked."""
     job = await running(bench, PUSHED)
