@@ -162,22 +162,26 @@ class SubscriptionBook:
         # Only now: a store that was away is asked again with the next reading of the settings.
         self._configured, self.schedule = now, schedule
         self._edition = -1
-        await self.refresh()
+        await self._look_again()
 
     async def run(self) -> None:
         """Look now and then whether any was changed elsewhere."""
         troubles = 0
         while True:
             await asyncio.sleep(self._look if not troubles else backoff(troubles, base=self._look, cap=30.0))
-            try:
-                await self.refresh()
-                troubles = 0
-            except StoreUnavailable:
-                troubles += 1
-            except Exception:
-                # One that cannot be read leaves all as they were known: jobs go on, and somebody reads this.
-                log.exception("subscriptions.unreadable")
-                troubles += 1
+            troubles = 0 if await self._look_again() else troubles + 1
+
+    async def _look_again(self) -> bool:
+        """Whether all are known as they are now."""
+        try:
+            await self.refresh()
+        except StoreUnavailable:
+            return False
+        except Exception:
+            # One that cannot be read leaves all as they were known: jobs go on, and somebody reads this.
+            log.exception("subscriptions.unreadable")
+            return False
+        return True
 
     async def refresh(self) -> None:
         """Read them anew if any has changed."""

@@ -307,8 +307,8 @@ async def test_a_trial_tells_why_nothing_came(furnish: Furnish, allowed: bool, o
 
 
 async def test_what_cannot_be_read_is_looked_at_again(bench: Bench, receiver: Receiver, tmp_path: Path) -> None:
-    """A subscription that cannot be read is told in the log; the others stay as they were known, and once it can be
-    read again all are known."""
+    """A subscription that cannot be read is told in the log, also where the settings change; the others stay as they
+    were known, and once it can be read again all are known."""
     book = SubscriptionBook(bench.store, bench.clock, lambda: "x", lambda _: None, look=0.01)
     first = await subscribed(bench, receiver)
     await book.load()
@@ -321,6 +321,7 @@ async def test_what_cannot_be_read_is_looked_at_again(bench: Bench, receiver: Re
             db.execute("UPDATE subscription SET sealed = 'x' WHERE id = ?", (second.id,))
             db.execute("UPDATE subscription_edition SET number = number + 1")
             await until(lambda: any(line["event"] == "subscriptions.unreadable" for line in logged))
+            await book.configure([], (5,))
             known = {each.id for each in book.all()}
             db.execute("UPDATE subscription SET sealed = ? WHERE id = ?", (sealed, second.id))
         await until(lambda: len(book.all()) == 2)
