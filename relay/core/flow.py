@@ -17,6 +17,7 @@ import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import unquote
 
 JsonValue: TypeAlias = Any
 """Any value that JSON can hold; vendors' answers are read defensively, so no narrower type would be true."""
@@ -94,6 +95,16 @@ class Request:
     the connection's limits. Raises NotFetched at the flow's `yield` instead of any other TransportError."""
     cap: int | None = None
     """Bytes of the answer's body that are read at most; None for what the driver takes."""
+
+
+def leads_up(path: str) -> bool:
+    """Whether a path, or what is put into one, holds the segments `.` or `..` for anybody on its way: proxies undo the
+    percent-encoding, of a slash too, and there are servers that take a backslash for one and drop what follows a
+    semicolon."""
+    return any(segment.partition(";")[0].strip() in _UP for segment in re.split(r"[/\\]", unquote(path)))
+
+
+_UP = frozenset({".", ".."})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

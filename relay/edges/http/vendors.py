@@ -33,6 +33,7 @@ from relay.core.flow import (
     TooLarge,
     TransportError,
     clean,
+    leads_up,
 )
 from relay.core.vendor import Connection, Credentials, Login, Vendor
 from relay.edges.http.exchange import (
@@ -61,7 +62,6 @@ BODY_CAP: Final = 4 * 1024 * 1024
 AT_ONCE: Final = 100
 """Requests at a time on a connection that sets no `maxConcurrency`."""
 _REPEATED_BY_CLIENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-_SEGMENT_UP: Final = frozenset({".", ".."})
 
 log = structlog.get_logger(__name__)
 
@@ -397,10 +397,9 @@ def _tail(path: str, query: Mapping[str, str]) -> str:
 
 def _checked_path(path: str) -> str:
     """The path, if it can only lead to below the base URL."""
-    plain = path.partition("?")[0]
     if not path.startswith("/"):
         raise _Unsendable("a request's path must begin with / and name no host")
-    if not _SEGMENT_UP.isdisjoint(plain.lower().replace("%2e", ".").split("/")):
+    if leads_up(path.partition("?")[0]):
         raise _Unsendable("a request's path must not hold the segments . and ..")
     if any(not "!" <= character <= "~" or character in '#\\"<>' for character in path):
         raise _Unsendable("a request's path must be percent-encoded")

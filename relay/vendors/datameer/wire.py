@@ -6,15 +6,14 @@ A job here is a file of Datameer's (an import, a workbook, an export), each run 
 own. `/api/…` asks by file, the older `/rest/…` by the ids of a job's configuration or of one execution.
 """
 
-import re
 from datetime import UTC, tzinfo
 from typing import Annotated, Any, TypeAlias
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, PlainValidator
 
-from relay.core.flow import JsonValue
+from relay.core.flow import JsonValue, leads_up
 from relay.core.vendor import Options, Parameters, Secret, VendorId
 
 LONGEST_PATH = 1000
@@ -25,7 +24,7 @@ def _file(value: Any) -> int | str:
         return value
     if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > LONGEST_PATH:
         raise ValueError(f"a file is its number, its uuid, or its path (at most {LONGEST_PATH} characters)")
-    if any(segment.partition(";")[0].strip() in {".", ".."} for segment in re.split(r"[/\\]", unquote(value))):
+    if leads_up(value):
         raise ValueError("a path must not hold the segments . and ..: give the file's whole path, or its number")
     return value
 

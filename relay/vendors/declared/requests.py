@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
-from relay.core.flow import JsonValue, Request
+from relay.core.flow import JsonValue, Request, leads_up
 from relay.vendors.declared.templates import Expression, NoValue, Scope, Template, text_of
 
 LONGEST_URL = 32 * 1024
@@ -14,7 +14,6 @@ LONGEST_URL = 32 * 1024
 LONGEST_HEADER = 8 * 1024
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_UP = frozenset({".", ".."})
 
 T = TypeVar("T")
 Json: TypeAlias = Any
@@ -71,7 +70,7 @@ def bad_path(template: Template) -> str | None:
         return "a path holds no braces: a value is put in by ${…}, such as ${parameters.report}"
     if any(not "!" <= char <= "~" or char in '\\"<>' for char in plain):
         return "a path is written percent-encoded: a space is %20"
-    if not _UP.isdisjoint(map(unquote, plain.split("/"))):
+    if leads_up(plain):
         return "a path does not hold the segments . and .."
     return None
 
@@ -92,8 +91,8 @@ def _segment(expression: Expression, scope: Scope, where: str) -> str:
         raise NoValue(f"{shown} is {'null' if text is None else 'empty'}, and a path needs a value there")
     if isinstance(value, list | dict):
         raise NoValue(f"{shown} is a list or an object, and a path needs a text or a number there")
-    if text in _UP or _CONTROL.search(text):
-        raise NoValue(f"{shown} is . or .., or holds a control character, which no path takes")
+    if leads_up(text) or _CONTROL.search(text):
+        raise NoValue(f"{shown} is . or .., be it between slashes, or holds a control character, which no path takes")
     return quote(text, safe="", errors="replace")
 
 
