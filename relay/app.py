@@ -9,8 +9,9 @@ import os
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias, get_args
 
@@ -27,7 +28,7 @@ from relay.edges.http import Fetch, TlsFiles, VendorDriver, VendorLink, WebhookS
 from relay.edges.store import ScriptedStore, open_store
 from relay.edges.vault import KEY_RECIPE, KeyRefused, Vault, key_beside
 from relay.edges.web import ApiToken, Doors, Server
-from relay.messages import complaints_of
+from relay.messages import complaints_of, wire_name
 from relay.metrics import Metrics
 from relay.ports import (
     Census,
@@ -40,7 +41,7 @@ from relay.ports import (
     Subscription,
     Trial,
 )
-from relay.settings import RESERVED, Amqp, ConnectionSettings, Settings, SettingsError, Tls
+from relay.settings import RESERVED, Amqp, ConnectionSettings, Settings, SettingsError, SubscriptionSettings, Tls
 from relay.stages.accept import Accept, ReplyPolicy
 from relay.stages.announce import Announce
 from relay.stages.callbacks import Callbacks
@@ -94,6 +95,8 @@ class Relay:
         self._reload = reload
         self._stop = asyncio.Event()
         self._draining = False
+        self._hung_up = asyncio.Event()
+        self._waiting: Sequence[str] | None = ()
         self.callbacks = Callbacks(vault.derive, settings.http.public_url)
         policy = policy_of(settings)
         self.sender = WebhookSender(policy, time.time)
@@ -139,7 +142,7 @@ class Relay:
             ]
             tasks.append(group.create_task(self.subscriptions.run()))
             if self._reload is not None:
-                tasks.append(group.create_task(self._reread_targets(self._reload)))
+                tasks.append(group.create_task(self._reread_settings(self._reload)))
             if self.broker is not None:
                 tasks.append(group.create_task(self.broker.run()))
             logger.info("relay.started", url=self.server.url, connections=sorted(self.accounts))
@@ -152,6 +155,10 @@ class Relay:
     def stop(self) -> None:
         """Begin to drain: take nothing more, finish what is under way, then `run` returns."""
         self._stop.set()
+
+    def look_again(self) -> None:
+        """Read the settings at once, and tell what came of it, though it was told before."""
+        self._hung_up.set()
 
     async def _listen(self) -> None:
         try:
@@ -343,8 +350,9 @@ class Relay:
 
     async def exposition(self) -> bytes:
         """All metrics, as Prometheus reads them."""
-        with contextlib.suppress(StoreUnavailable):  # the rest matters most just then
-            self._count(await self.store.census())
+        with contextlib.suppress(StoreUnavailable, TimeoutError):  # the rest matters most just then
+            async with asyncio.timeout(STORE_PATIENCE):
+                self._count(await self.store.census())
         conditions = [one.condition for one in self.subscriptions.all()]
         for condition in get_args(Condition):
             self.metrics.subscriptions.labels(condition).set(conditions.count(condition))
@@ -375,13 +383,18 @@ class Relay:
                     continue
             await asyncio.sleep(SWEEP_EVERY)
 
-    async def _reread_targets(self, reload: Reload) -> None:
+    async def _reread_settings(self, reload: Reload) -> None:
         """A secret in a file may have been replaced, or the schedule changed. What cannot be read leaves everything as
         it was, and so does what is not there at the next look, too: a file may be in the middle of being written."""
-        before = _targets_of(self.settings)
+        before = self.settings
         told: str | None = None
         while True:
-            await asyncio.sleep(REREAD_EVERY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REREAD_EVERY):
+                    await self._hung_up.wait()
+            if self._hung_up.is_set():
+                self._hung_up.clear()
+                self._waiting = told = None
             try:
                 settings = await asyncio.to_thread(reload)
                 _check_subscriptions(settings, self.accounts, policy_of(self.settings))
@@ -391,12 +404,28 @@ class Relay:
                     logger.warning("settings.unreadable", setting="subscriptions, deliveries", reason=reason)
                 told = reason
                 continue
-            found, told = _targets_of(settings), None
-            if found == before:
-                configured, self.recorder.schedule = found
-                with contextlib.suppress(StoreUnavailable):
-                    await self.subscriptions.configure(configured, self.recorder.schedule)
-            before = found
+            told = None
+            if settings == before:
+                await self._take(settings)
+            before = settings
+
+    async def _take(self, settings: Settings) -> None:
+        """Go by what may change while relay runs, and say of the rest that it waits for a start."""
+        self.recorder.schedule = settings.deliveries.schedule
+        with contextlib.suppress(StoreUnavailable):
+            await self.subscriptions.configure(configured_of(settings), settings.deliveries.schedule)
+        for name, account in list(self.accounts.items()):
+            fresh = settings.connections.get(name)
+            if fresh is not None and fresh.webhook_secret and account.webhook_secrets:
+                self.accounts[name] = replace(account, webhook_secrets=_webhook_secrets(fresh))
+        self._tell_waiting(() if settings == self.settings else _differing(self.settings, settings))
+
+    def _tell_waiting(self, waiting: Sequence[str]) -> None:
+        if waiting and waiting != self._waiting:
+            logger.warning("settings.wait", settings=waiting, hint="they are taken when relay is started anew")
+        elif not waiting and self._waiting != ():
+            logger.info("settings.taken")
+        self._waiting = waiting
 
     async def _share_limits(self) -> None:
         """Limits at vendors are for all relays on the store together."""
@@ -438,7 +467,8 @@ class Relay:
 
 
 async def serve(settings: Settings, reload: Reload | None = None) -> None:
-    """Run relay until SIGTERM or SIGINT; a second one ends the process at once. `reload` reads the settings anew."""
+    """Run relay until SIGTERM or SIGINT; a second one ends the process at once. `reload` reads the settings anew, now
+    and then and at a SIGHUP."""
     log.configure(settings.log.level, settings.log.format)
     failpoints.arm(os.environ.get("RELAY_FAILPOINTS", ""))
     async with Relay.opened(settings, reload) as relay:
@@ -450,6 +480,7 @@ async def serve(settings: Settings, reload: Reload | None = None) -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.look_again)
         await relay.run()
 
 
@@ -457,28 +488,72 @@ async def serve(settings: Settings, reload: Reload | None = None) -> None:
 
 
 def check(settings: Settings) -> None:
-    """Whether relay can be made of these settings, before anything is opened. Raises SettingsError."""
-    _refuse_open_house(settings)
-    accounts = accounts_of(settings, vendors_of(settings))
-    _check_subscriptions(settings, accounts, policy_of(settings))
-    strangers = [name for token in settings.tokens for name in token.connections or () if name not in accounts]
-    if strangers:
-        known = ", ".join(sorted(accounts)) or "none"
-        raise SettingsError(f"tokens: a token names the connection {strangers[0]!r}; configured are: {known}")
+    """Whether relay can be made of these settings, before anything is opened. Raises SettingsError, which tells all
+    that is wrong."""
+    if found := [told for _, told in faults(settings)]:
+        raise SettingsError("\n".join(found))
+
+
+def faults(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What relay cannot be made of: each part that is wrong, and what is wrong with it."""
+    for part, look in _looks(settings):
+        try:
+            look()
+        except SettingsError as error:
+            yield part, str(error)
+
+
+def _looks(settings: Settings) -> Iterator[tuple[str, Callable[[], object]]]:
+    """A look at each part; it raises SettingsError."""
+    yield "http", partial(_refuse_open_house, settings)
+    vendors = vendors_of(settings)
+    for name, each in settings.connections.items():
+        yield f"connection {name}", partial(_check_connection, name, each, vendors)
+    try:
+        policy = policy_of(settings)
+    except SettingsError:
+        yield "egress", partial(policy_of, settings)
+    else:
+        for title, one in settings.subscriptions.items():
+            look = partial(_check_subscription, title, one, settings.connections, policy)
+            yield f"subscription {title}", look
+    yield "tokens", partial(_check_tokens, settings)
     if settings.amqp is not None:
-        tls_context(settings.amqp)
+        yield "broker", partial(tls_context, settings.amqp)
 
 
-def _check_subscriptions(settings: Settings, accounts: Mapping[str, Account], policy: EgressPolicy) -> None:
+def _check_connection(name: str, settings: ConnectionSettings, vendors: Mapping[str, Vendor]) -> None:
+    account = account_of(name, settings, vendors)
+    try:
+        VendorDriver([link_of(settings, account)])
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
+def _check_tokens(settings: Settings) -> None:
+    named = [name for token in settings.tokens for name in token.connections or ()]
+    strangers = [name for name in named if name not in settings.connections]
+    if strangers:
+        known = ", ".join(sorted(settings.connections)) or "none"
+        raise SettingsError(f"tokens: a token names the connection {strangers[0]!r}; configured are: {known}")
+
+
+def _check_subscriptions(settings: Settings, connections: Collection[str], policy: EgressPolicy) -> None:
     for name, each in settings.subscriptions.items():
-        if (fault := check_url(each.url, policy)) is not None:
-            raise SettingsError(f"subscriptions.{name}.url: {fault}")
-        strangers = [connection for connection in each.connections if connection not in accounts]
-        if strangers:
-            known = ", ".join(sorted(accounts)) or "none"
-            raise SettingsError(
-                f"subscriptions.{name}.connections: there is no connection {strangers[0]!r}; configured are: {known}"
-            )
+        _check_subscription(name, each, connections, policy)
+
+
+def _check_subscription(
+    name: str, settings: SubscriptionSettings, connections: Collection[str], policy: EgressPolicy
+) -> None:
+    if (fault := check_url(settings.url, policy)) is not None:
+        raise SettingsError(f"subscriptions.{name}.url: {fault}")
+    strangers = [connection for connection in settings.connections if connection not in connections]
+    if strangers:
+        known = ", ".join(sorted(connections)) or "none"
+        raise SettingsError(
+            f"subscriptions.{name}.connections: there is no connection {strangers[0]!r}; configured are: {known}"
+        )
 
 
 def configured_of(settings: Settings) -> list[Configured]:
@@ -493,9 +568,34 @@ def configured_of(settings: Settings) -> list[Configured]:
     ]
 
 
-def _targets_of(settings: Settings) -> tuple[Sequence[Configured], Sequence[float]]:
-    """What the settings say of targets, and is read again while relay runs."""
-    return configured_of(settings), settings.deliveries.schedule
+def _of_start(settings: Settings) -> Mapping[str, object]:
+    """What is taken at the start of relay alone, by the settings' names. The vendors' secrets are no part of it: they
+    are read again."""
+    taken: dict[str, object] = {
+        wire_name(name, info): getattr(settings, name)
+        for name, info in Settings.model_fields.items()
+        if name not in ("connections", "subscriptions", "deliveries")
+    }
+    vendors = vendors_of(settings)
+    for name, each in settings.connections.items():
+        own = {field: getattr(each, field) for field in ConnectionSettings.model_fields}
+        own |= {"webhook_secret": bool(each.webhook_secret)}
+        taken[f"connections.{name}"] = own, _options_of(name, each, vendors)
+    return taken
+
+
+def _options_of(name: str, settings: ConnectionSettings, vendors: Mapping[str, Vendor]) -> object:
+    """The vendor's own settings of a connection, without their secrets; None where they are wrong."""
+    try:
+        return account_of(name, settings, vendors).connection.options.model_dump(mode="json")
+    except SettingsError:
+        return None
+
+
+def _differing(one: Settings, other: Settings) -> Sequence[str]:
+    """The names of what is taken at the start and is not the same in both."""
+    old, new = _of_start(one), _of_start(other)
+    return tuple(name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name))
 
 
 def policy_of(settings: Settings) -> EgressPolicy:
@@ -550,24 +650,30 @@ def account_of(name: str, settings: ConnectionSettings, vendors: Mapping[str, Ve
         if settings.operations is None
         else frozenset(settings.operations),
         max_in_flight=settings.max_in_flight,
-        webhook_secrets=tuple(secret.get_secret_value() for secret in settings.webhook_secret),
+        webhook_secrets=_webhook_secrets(settings),
     )
+
+
+def _webhook_secrets(settings: ConnectionSettings) -> tuple[str, ...]:
+    return tuple(secret.get_secret_value() for secret in settings.webhook_secret)
 
 
 def links_of(settings: Settings, accounts: Mapping[str, Account]) -> list[VendorLink]:
     """What the vendors' driver needs of each connection."""
-    return [
-        VendorLink(
-            connection=accounts[name].connection,
-            vendor=accounts[name].vendor,
-            timeout=each.timeout,
-            tls=_tls_files(each.tls),
-            proxy=each.proxy.get_secret_value() if each.proxy else None,
-            max_concurrency=each.max_concurrency,
-            requests_per_second=each.requests_per_second,
-        )
-        for name, each in settings.connections.items()
-    ]
+    return [link_of(each, accounts[name]) for name, each in settings.connections.items()]
+
+
+def link_of(settings: ConnectionSettings, account: Account) -> VendorLink:
+    """The same of one."""
+    return VendorLink(
+        connection=account.connection,
+        vendor=account.vendor,
+        timeout=settings.timeout,
+        tls=_tls_files(settings.tls),
+        proxy=settings.proxy.get_secret_value() if settings.proxy else None,
+        max_concurrency=settings.max_concurrency,
+        requests_per_second=settings.requests_per_second,
+    )
 
 
 def vault_of(settings: Settings) -> Vault:

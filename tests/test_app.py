@@ -164,6 +164,18 @@ async def test_bad_settings_end_relay_before_it_begins(tmp_path: Path, bad: Mapp
     assert "canary" not in str(refused.value)
 
 
+async def test_all_that_relay_cannot_be_made_of_is_told_at_once(tmp_path: Path) -> None:
+    """A line for each part, so that nobody has to start it again and again to hear of the next."""
+    tokens, connections = BAD["a token for nowhere"][0], {"a": {**TRI, "tokn": "t"}, "b": {**TRI, "vendor": "x"}}
+    settings = configured(tmp_path, **tokens, connections=connections, egress={"allow": ["10.0.0.1/8"]})
+    with pytest.raises(SettingsError) as refused:
+        async with running(settings):
+            pytest.fail("it started")
+
+    parts = [line.partition(":")[0] for line in str(refused.value).splitlines()]
+    assert ["connections.a.tokn", "connections.b.vendor", "egress.allow", "tokens"] == parts
+
+
 async def test_a_database_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     """A file where its folder should be."""
     (tmp_path / "file").touch()
@@ -382,6 +394,69 @@ async def test_why_settings_cannot_be_reread_is_told_once(tmp_path: Path, monkey
     assert ["a", "b", "b"] == told
 
 
+async def reread(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, before: Mapping[str, Any], *after: Mapping[str, Any]
+) -> list[Any]:
+    """What a running relay logs of its settings while its file is replaced by one after the other, each once the one
+    before was looked at three times."""
+    monkeypatch.setattr(app, "REREAD_EVERY", 0.001)
+    file, looks, turned = folder / "relay.yaml", 0, asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def put(given: Mapping[str, Any]) -> None:
+        draft = folder / "draft"
+        draft.write_text(json.dumps(given))
+        draft.replace(file)
+
+    def reload() -> Settings:
+        nonlocal looks
+        looks += 1
+        if looks % 3 == 0:
+            loop.call_soon_threadsafe(turned.set)
+        return load(file, {})
+
+    put(before)
+    with capture_logs() as lines:
+        async with running(load(file, {}), reload):
+            for given in after:
+                await turned.wait()
+                put(given)
+                for _ in range(2):
+                    turned.clear()
+                    await turned.wait()
+    return [line for line in lines if line["event"].startswith("settings.")]
+
+
+async def test_what_waits_for_a_restart_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed setting that is taken at the start alone is named, once, and without its value; that it was set back is
+    said as well, and of what is taken at once nothing."""
+    tri = {**TRI, "webhookSecret": "w"}
+    wire: dict[str, Any] = {
+        "database": {"url": f"sqlite:///{tmp_path}/relay.db"},
+        "http": {"port": 0},
+        "connections": {"tri": tri},
+    }
+    told = await reread(
+        tmp_path,
+        monkeypatch,
+        wire,
+        {**wire, "connections": {"tri": {**tri, "token": "canary", "webhookSecret": "canary"}}},
+        {**wire, "deliveries": {"schedule": [0]}, "subscriptions": {"ops": {"url": "https://hooks.example.com/"}}},
+        {**wire, "secretKey": "canary", "connections": {"tri": {**tri, "maxInFlight": 1}, "new": TRI}},
+        {**wire, "secretKey": "canary", "connections": {"tri": {**tri, "runParametersPlacement": "overrides"}}},
+        wire,
+        {**wire, "connections": {"tri": TRI}},
+    )
+
+    assert [
+        ("settings.wait", ("connections.new", "connections.tri", "secretKey")),
+        ("settings.wait", ("connections.tri", "secretKey")),
+        ("settings.taken", None),
+        ("settings.wait", ("connections.tri",)),
+    ] == [(line["event"], line.get("settings")) for line in told]
+    assert "canary" not in str(told)
+
+
 # --- what it tells of itself ---
 
 
@@ -447,6 +522,20 @@ async def test_metrics_outlive_the_store(
     assert "relay_oldest_due_seconds" in counted
     assert 200 == status
     assert 'relay_requests_total{outcome="accepted",source="http"} 2.0' in after
+
+
+async def test_metrics_do_not_wait_for_a_store_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever scrapes them gives up after some seconds, and needs them most just then."""
+
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(app, "STORE_PATIENCE", 0.01)
+    async with running(configured(tmp_path)) as relay:
+        monkeypatch.setattr(relay.store, "census", hangs)
+        status, text = await look(relay, "/metrics")
+
+    assert (200, True) == (status, "relay_requests_total" in text)
 
 
 async def test_what_is_past_its_retention_goes(tmp_path: Path) -> None:
@@ -545,6 +634,42 @@ async def test_serving_ends_by_a_signal(tmp_path: Path, number: signal.Signals, 
 
     last = orjson.loads(capfd.readouterr().err.splitlines()[-1])
     assert ("relay.stopped", 0) == (last["event"], last["unfinished"])
+
+
+async def test_a_hangup_is_a_look_at_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """SIGHUP ends nothing: the settings are read at once, and what came of it is told, though it was told before."""
+    monkeypatch.setattr(app, "REREAD_EVERY", 3600.0)
+    settings = configured(tmp_path)
+    looks: list[Settings | SettingsError] = [settings, SettingsError("no"), SettingsError("no")]
+
+    def reload() -> Settings:
+        found = looks.pop(0)
+        if isinstance(found, SettingsError):
+            raise found
+        return found
+
+    serving = asyncio.create_task(serve(settings, reload))
+    written = ""
+    while "relay.started" not in written:
+        written += capfd.readouterr().err
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(60):
+        for lines in (1, 2, 3):
+            os.kill(os.getpid(), signal.SIGHUP)
+            while written.count('"settings.') < lines:
+                written += capfd.readouterr().err
+                await asyncio.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await serving
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().remove_signal_handler(each)
+
+    events = [orjson.loads(line)["event"] for line in written.splitlines()]
+    assert ["settings.taken", "settings.unreadable", "settings.unreadable"] == [
+        event for event in events if event.startswith("settings.")
+    ]
 
 
 # --- small parts ---

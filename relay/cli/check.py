@@ -1,7 +1,7 @@
 """`relay check`: would relay run with these settings? Everything is told one by one; nothing is changed."""
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,8 +36,7 @@ def check(
 
     Told one by one; nothing is changed. Exit code 1 if any fails.
     """
-    settings = settings_of(config)
-    findings = run(_findings(settings, offline=offline))
+    findings = run(_findings(config, offline=offline))
     if as_json:
         output.print_json([{"what": each.what, "verdict": each.verdict, "told": each.told} for each in findings])
     else:
@@ -46,36 +45,40 @@ def check(
         raise typer.Exit(1)
 
 
-async def _findings(settings: "Settings", *, offline: bool) -> list[Finding]:
+async def _findings(config: Path | None, *, offline: bool) -> list[Finding]:
+    from relay.settings import SettingsError
+
+    try:
+        settings = settings_of(config)
+    except SettingsError as error:
+        return list(_failed("settings", str(error)))
     found = list(_own(settings))
     if not offline:
-        found += [each async for each in _others(settings)]
+        wrong = {each.what for each in found if each.verdict == "failed"}
+        found += [each async for each in _others(settings, wrong)]
     return found
 
 
 def _own(settings: "Settings") -> Iterator[Finding]:
     """What can be known without asking anybody."""
-    from relay.app import account_of, vault_of, vendors_of
+    from relay.app import faults, vault_of
     from relay.settings import SettingsError
 
     yield Finding("settings", "ok", f"{len(settings.connections)} connections")
-    vendors = vendors_of(settings)
-    for name, each in settings.connections.items():
-        try:
-            account_of(name, each, vendors)
-        except SettingsError as error:
-            yield Finding(f"connection {name}", "failed", str(error))
+    for part, told in faults(settings):
+        yield from _failed(part, told)
     path = settings.database.path
-    if settings.secret_key is not None or path is None:
+    if settings.secret_key is not None or path is None or Path(f"{path}.key").exists():  # else one would be made
         try:
             vault_of(settings)
         except SettingsError as error:
             yield Finding("secret key", "failed", str(error))
-    if settings.http.host not in ("127.0.0.1", "::1", "localhost") and not settings.tokens:
-        told = f"{settings.http.host} is open to others and no token is configured: make one with `relay tokens create`"
-        yield Finding("http", "failed", told)
     if path is not None:
         yield _file(Path(path))
+
+
+def _failed(part: str, told: str) -> Iterator[Finding]:
+    return (Finding(part, "failed", line) for line in told.splitlines())
 
 
 def _file(path: Path) -> Finding:
@@ -109,35 +112,32 @@ async def _postgres(url: str) -> Finding:
         return Finding("database", "failed", str(error))
 
 
-async def _others(settings: "Settings") -> AsyncIterator[Finding]:
-    """The database's server, the broker and the vendors."""
-    from relay.app import accounts_of, links_of, vendors_of
+async def _others(settings: "Settings", wrong: Collection[str]) -> AsyncIterator[Finding]:
+    """The database's server, the broker and the vendors, but for those parts whose settings are wrong."""
+    from relay.app import account_of, link_of, vendors_of
     from relay.edges.http import VendorDriver
-    from relay.settings import SettingsError
 
     if settings.database.path is None:
         yield await _postgres(settings.database.url.get_secret_value())
     if settings.amqp is None:
         yield Finding("broker", "note", "none is configured: requests come by HTTP, events go to URLs")
-    else:
+    elif "broker" not in wrong:
         yield await _broker(settings.amqp)
-    try:
-        accounts = accounts_of(settings, vendors_of(settings))
-        driver = VendorDriver(links_of(settings, accounts))
-    except (SettingsError, ValueError) as error:
-        yield Finding("connections", "failed", f"not asked: {error}")
-        return
-    try:
-        for account in accounts.values():
+    vendors = vendors_of(settings)
+    for name, each in settings.connections.items():
+        if f"connection {name}" in wrong:
+            continue
+        account = account_of(name, each, vendors)
+        driver = VendorDriver([link_of(each, account)])
+        try:
             yield await _connection(driver, account)
-    finally:
-        await driver.close()
+        finally:
+            await driver.close()
 
 
 async def _broker(amqp: "Amqp") -> Finding:
     from relay.edges.amqp import TopologyError
     from relay.ports import BrokerAway
-    from relay.settings import SettingsError
 
     try:
         return Finding("broker", "ok", await look_at(amqp))
@@ -146,7 +146,7 @@ async def _broker(amqp: "Amqp") -> Finding:
             first = str(error).partition(":")[0].removeprefix("The broker ")
             return Finding("broker", "note", f"answers, and {first}; what is missing is made at start")
         return Finding("broker", "failed", str(error))
-    except (BrokerAway, SettingsError) as error:
+    except BrokerAway as error:
         return Finding("broker", "failed", str(error))
 
 

@@ -1,5 +1,6 @@
 """Vendors with one fixed URL for all jobs of a connection."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -9,12 +10,14 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
+from relay import app
 from relay.app import Relay
 from relay.core.signature import timestamped
+from relay.settings import load
 from relay.simulators.trifacta import TrifactaSimulator
 from tests.edges.web.test_jobs import RUN, ended, get, post, running
 from tests.ports import free_port
-from tests.running import ENDLESS, settings, until
+from tests.running import ENDLESS, loaded, settings, until
 from tests.running import running as relay_running
 
 OLD, NEW = "the-old-key", "the-new-key"
@@ -104,3 +107,30 @@ async def test_the_vendors_own_test_is_welcome(http: ClientSession) -> None:
     _, page = await get(http, "/v1/callbacks")
 
     assert (200, {"status": "ignored"}, []) == (status, answer, page["items"])
+
+
+async def test_a_key_in_a_file_is_read_again(
+    tmp_path: Path, vendor: TrifactaSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the file with the key is replaced, reports are soon taken with the new one, and with the old no more."""
+    monkeypatch.setattr(app, "REREAD_EVERY", 0.01)
+    file = tmp_path / "key"
+    file.write_text(OLD)
+    given: Any = settings(tmp_path, vendor, http={"port": free_port()})
+    given["connections"]["tri"]["webhookSecret"] = {"file": str(file)}
+    read = loaded(tmp_path, given)
+    async with Relay.opened(read, lambda: load(tmp_path / "relay.yaml", {})) as relay:
+        started = asyncio.Event()
+        task = asyncio.create_task(relay.run(started.set))
+        await started.wait()
+        async with ClientSession(relay.server.url) as http:
+            before = [(await report(http, "1", key=key))[0] for key in (OLD, NEW)]
+            file.write_text(NEW)
+            async with asyncio.timeout(60):
+                while (await report(http, "1", key=NEW))[0] != 200:
+                    await asyncio.sleep(0.01)
+            after, _ = await report(http, "1", key=OLD)
+        relay.stop()
+        await task
+
+    assert ([200, 401], 401) == (before, after)
