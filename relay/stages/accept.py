@@ -131,6 +131,7 @@ class Accept:
         self._metrics = metrics
         self._max_bytes = max_bytes
         self._nameless: set[str] = set()
+        self._resuming: set[asyncio.Task[None]] = set()
 
     async def take(self, asked: Asked) -> Accepted | Repeat:
         """The job that the request became, or already was. Raises Refusal, or StoreUnavailable."""
@@ -223,12 +224,37 @@ class Accept:
             outcome = await self._store.accept(replace(new, hold=self._work.hold if reserved else None))
             failpoints.hit("accept.after_store")
             held = isinstance(outcome, Accepted) and outcome.held
+        except asyncio.CancelledError:
+            if reserved:
+                self._see_after(new)
+            raise
         finally:
             if reserved and not held:
                 self._work.release(lane)
         if not isinstance(outcome, Conflict):
             self._go_on(outcome, held)
         return outcome
+
+    def _see_after(self, new: NewJob) -> None:
+        """Who asked is cut off, as by the end of the broker's connection; the job may be recorded all the same, leased
+        to this process and its submit begun, so that nobody else would go on with it before it is in doubt."""
+        task = asyncio.create_task(self._resume(new), name=f"accept:{new.job.id}")
+        self._resuming.add(task)
+        task.add_done_callback(self._resuming.discard)
+
+    async def _resume(self, new: NewJob) -> None:
+        try:
+            outcome = await self._store.accept(new)  # behind the first, so that it tells what became of that
+        except StoreUnavailable as error:
+            log.warning("store.unavailable", stage="accept", row=new.job.id, error=str(error))
+            return
+        job = outcome.job if isinstance(outcome, Repeat) and outcome.job.id == new.job.id else None
+        # A relay job's cancel has no start, and does no harm when it is sent twice.
+        leased = job is not None and (job.state is State.SUBMITTING or new.start is None)
+        if job is not None and leased and not self._work.stopping:
+            self._work.squeeze_in(job.lane)
+            self._work.hand(job)
+        self._work.wake()
 
     async def _reserved(self, lane: str, patient: bool) -> bool:
         return await self._work.place(lane) if patient else self._work.reserve(lane)

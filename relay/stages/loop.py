@@ -139,6 +139,11 @@ class Loop(Generic[R]):
         return self._taken.total()
 
     @property
+    def stopping(self) -> bool:
+        """Whether nothing more is taken."""
+        return self._stopping
+
+    @property
     def hold(self) -> float:
         """The lease, in seconds, of a row that is handed over."""
         return self.capacity.lease

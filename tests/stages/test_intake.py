@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from cloudevents.core.bindings import amqp, rabbitmq
 from cloudevents.core.v1.event import CloudEvent
 from structlog.testing import capture_logs
 
-from relay.core.job import Job
+from relay.core.job import Job, State
 from relay.ports import Ack, DeadLetter, Delivery, Incoming, JobFilter
 from tests.stages.bench import EXCHANGE, RUN, Bench, locked, until
 from tests.stages.conftest import Furnish
@@ -348,3 +348,69 @@ async def test_an_unusable_log_does_not_show_the_request(bench: Bench) -> None:
         await bench.refusal({**RUN, "webhooks": [{"url": "https://x/?k=canary", "secretKey": "canary", "method": "X"}]})
 
     assert "canary" not in repr(lines)
+
+
+async def cut_off(bench: Bench, request: Mapping[str, Any] = RUN) -> None:
+    """Let the broker's connection end while the message's job is on its way to a store that does not take it yet."""
+    taking = asyncio.create_task(bench.accept.intake(Incoming(body=json.dumps(request).encode(), message_id="m")))
+    await until(lambda: bench.work_loop.active == 1)
+    taking.cancel()
+    await asyncio.wait({taking})
+
+
+@pytest.fixture
+async def seen(furnish: Furnish) -> AsyncIterator[tuple[Bench, list[Job]]]:
+    """A bench with room for one job, and those that it has begun."""
+    jobs: list[Job] = []
+
+    async def note(job: Job) -> None:
+        jobs.append(job)
+
+    async with furnish(room=1) as bench:
+        bench.work_loop.does(note)
+        yield bench, jobs
+
+
+CANCEL = {"operation": "cancel", "target": {"jobId": "job_nobody"}}
+
+
+@pytest.mark.parametrize(("asked", "state"), [(RUN, State.SUBMITTING), (CANCEL, State.ACCEPTED)])
+async def test_a_message_cut_off_in_its_commit_leaves_a_job_that_goes_on(
+    seen: tuple[Bench, list[Job]], tmp_path: Path, asked: Mapping[str, Any], state: State
+) -> None:
+    """A job that was recorded all the same, leased and its submit begun, is submitted, not found in doubt once the
+    lease has lapsed."""
+    bench, jobs = seen
+    with locked(tmp_path):
+        await cut_off(bench, asked)
+    await until(lambda: bool(jobs))
+    await bench.work_loop.drain()
+
+    (row,) = (await bench.store.jobs(JobFilter(), 10, None)).items
+    assert [(row.id, state)] == [(job.id, job.state) for job in jobs]
+    assert 0 == bench.work_loop.active
+
+
+async def test_a_message_cut_off_as_relay_stops_is_not_begun(seen: tuple[Bench, list[Job]], tmp_path: Path) -> None:
+    """Its submit would be cut off in the middle."""
+    bench, jobs = seen
+    with locked(tmp_path):
+        await cut_off(bench)
+        bench.work_loop.stop()
+    await bench.job({**RUN, "requestId": "behind it"})
+    await bench.job({**RUN, "requestId": "behind what asks for it again"})
+    await bench.work_loop.drain()
+
+    assert [] == jobs
+
+
+async def test_a_message_cut_off_while_the_store_is_away_takes_no_place(furnish: Furnish, tmp_path: Path) -> None:
+    """Nothing is recorded then, and the message comes again."""
+    with capture_logs() as lines:
+        async with furnish(room=1, patience=0.01) as bench:
+            with locked(tmp_path):
+                await cut_off(bench)
+                await until(lambda: any("row" in line for line in lines))
+
+            assert () == tuple((await bench.store.jobs(JobFilter(), 10, None)).items)
+            assert 0 == bench.work_loop.active
