@@ -254,7 +254,7 @@ def cancel(plan: Plan, connection: Connection, job: Job) -> Flow[Fact]:
     except NoValue as error:
         return Refused(error=unmakeable(error))
     response = yield request
-    refused = reports.not_taken(plan, response, job.attempt, secrets, plan.cancel_accept, missing=ErrorCode.UNKNOWN_JOB)
+    refused = reports.not_done(plan, response, job.attempt, secrets, plan.cancel_accept, missing=ErrorCode.UNKNOWN_JOB)
     if refused is not None and not (isinstance(refused, Refused) and response.status not in (401, 403)):
         return refused
     seen = yield from _seen(plan, connection, job)

@@ -107,8 +107,15 @@ def _without_tags(text: str) -> str:
 
 def _unread(response: Response, error: Unreadable) -> str:
     """Why nothing is to be read in an answer that ought to say something."""
-    page = _PAGE.match(response.body[:READ].decode(errors="replace"))
-    return f"{error}{'; it is a web page: do baseUrl and the path lead to the API?' if page else ''}"
+    return f"{error}{f'; {A_PAGE}' if is_page(response) else ''}"
+
+
+A_PAGE = "it is a web page: do baseUrl and the path lead to the API?"
+
+
+def is_page(response: Response) -> bool:
+    """Whether an answer is for people to read, such as one that asks them to log in."""
+    return _PAGE.match(response.body[:READ].decode(errors="replace")) is not None
 
 
 def _has(answer: JsonValue) -> str:
@@ -157,12 +164,28 @@ def not_taken(
     return refusal(response, attempt, said, missing=missing, details=origin(response))
 
 
+def not_done(
+    plan: Plan,
+    response: Response,
+    attempt: int,
+    secrets: Iterable[str],
+    accept: frozenset[int] | None,
+    *,
+    missing: ErrorCode = ErrorCode.VENDOR_REJECTED,
+) -> Fact | None:
+    """The same of what needs no word of the vendor's to be done: a web page is none, unless `accept` lists its
+    status."""
+    refused = not_taken(plan, response, attempt, secrets, accept, missing=missing)
+    if refused is None and accept is None and is_page(response):
+        return unclear(response, attempt, f"{plan.title}'s answer tells nothing: {A_PAGE}")
+    return refused
+
+
 def read_submit(plan: Plan, response: Response, attempt: int, secrets: Sequence[str]) -> Fact:
     """What the answer to a submit means."""
-    refused = not_taken(plan, response, attempt, secrets, plan.accept)
-    if refused is not None:
-        return refused
-    return read_answer(plan, response, secrets) if plan.status is None else read_taken(plan, response, attempt)
+    if plan.status is None:
+        return not_done(plan, response, attempt, secrets, plan.accept) or read_answer(plan, response, secrets)
+    return not_taken(plan, response, attempt, secrets, plan.accept) or read_taken(plan, response, attempt)
 
 
 def read_answer(plan: Plan, response: Response, secrets: Sequence[str]) -> Fact:

@@ -645,8 +645,8 @@ FINDS = (
     _find(
         "an unanswered run with a schedule",
         SCHEDULED,
-        [(asked("displayUserJobSummary", jobName="nightly"), yes(CREATED))],
-        Answered(result=CREATED, vendor_job_id=ID, status="create", state="queued"),
+        [(asked("displayUserJobSummary", jobName="nightly"), yes({**CREATED, "jobName": "nightly"}))],
+        Answered(result={**CREATED, "jobName": "nightly"}, vendor_job_id=ID, status="create", state="queued"),
         jobNames="unique",
     ),
     _find("an unanswered next run that began", AGAIN, [(LOOK, yes(NEWER))], Found(ref=ref(), memo=NOTED), memo=NOTED),

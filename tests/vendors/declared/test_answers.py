@@ -216,6 +216,20 @@ def test_a_page_where_an_answer_was_to_be_is_called_so() -> None:
     ] == [fact.error.message for fact in found if isinstance(fact, facts.Unanswered | facts.PollFailed)]
 
 
+def test_a_page_does_nothing_unless_its_status_is_declared() -> None:
+    """A portal's page to log in at is answered with 200 too: nothing was done, and nothing stopped."""
+    page = Response(status=200, headers={"content-type": "text/html"}, body=b"\n<!DOCTYPE html><p>log in")
+    plain = vendor(run={"submit": {"request": {"method": "POST", "path": "/"}}})
+    wanted = vendor(run={"submit": {"request": {"method": "POST", "path": "/"}, "accept": [200]}})
+    stopping = vendor(run=tracked(cancel={"request": {"method": "POST", "path": "/stop"}}))
+    untold: Any = [submit(plain, page), cancel(stopping, page)]
+
+    expected = "v's answer tells nothing: it is a web page: do baseUrl and the path lead to the API?"
+    assert [facts.Unanswered] * 2 == [type(fact) for fact in untold]
+    assert [expected] * 2 == [fact.error.message for fact in untold]
+    assert isinstance(submit(wanted, page), facts.Answered)
+
+
 @pytest.mark.parametrize(
     ("body", "has"),
     [
