@@ -230,7 +230,7 @@ def test_a_flow_that_asks_less_than_was_recorded_is_told() -> None:
     short = Recorded(name="x", flow=ending_in(lambda _: DONE), exchanges=exchanges, ends_in=DONE)
     found = dict(broken(dataclasses.replace(TRIFACTA, recorded=[short])))
 
-    assert f"it ends without asking {LOOK}" == found["recorded_exchanges_end_in_their_fact"]
+    assert "it ends without asking GET /" == found["recorded_exchanges_end_in_their_fact"]
 
 
 def test_there_is_no_room_of_an_unknown_vendor() -> None:
