@@ -878,6 +878,15 @@ def test_a_running_job_is_asked_once_more(mode: str) -> None:
     assert Poll() == next_act(step.job, CANCELS)
 
 
+def test_a_callback_is_no_last_look() -> None:
+    """One that tells of a running job may be old: an overdue job's vendor is asked before it is told to stop."""
+    job = expiring()
+    step = after(job, facts.StillRunning(status="RUNNING"), rules=CANCELS, via="webhook")
+
+    assert (job, False) == (step.job, step.moved)
+    assert Poll() == next_act(step.job, CANCELS)
+
+
 @pytest.mark.parametrize(
     ("fact", "state"),
     [
