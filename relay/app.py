@@ -147,8 +147,10 @@ class Relay:
                 tasks.append(group.create_task(self.broker.run()))
             logger.info("relay.started", url=self.server.url, connections=sorted(self.accounts))
             started()
-            await self._stop.wait()
-            await self._drain()
+            try:
+                await self._stop.wait()
+            finally:  # also where a task has failed: what is under way is answered once, and would be in doubt
+                await self._drain()
             for task in tasks:
                 task.cancel()
 

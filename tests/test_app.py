@@ -573,6 +573,33 @@ async def test_it_finishes_what_is_under_way(tmp_path: Path, vendor: TrifactaSim
         assert State.FAILED is ((await bench.store.job(row["jobId"])) or pytest.fail("it is lost")).state
 
 
+async def test_it_finishes_what_is_under_way_though_it_fails(
+    tmp_path: Path, vendor: TrifactaSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault that ends relay, such as a wrong topology, cuts no submit off: its answer would be lost, and with each
+    start anew some jobs more would be in doubt."""
+    vendor.faults.add(Fault(on="submit", harm="slow", seconds=0.3))
+    broken = asyncio.Event()
+
+    async def broken_off() -> None:
+        await broken.wait()
+        raise ZeroDivisionError
+
+    with pytest.RaisesGroup(ZeroDivisionError):
+        async with Relay.opened(configured(tmp_path, vendor)) as relay:
+            monkeypatch.setattr(relay.subscriptions, "run", broken_off)
+            started = asyncio.Event()
+            working = asyncio.create_task(relay.run(started.set))
+            await started.wait()
+            _, row = await ask(relay, RUN)
+            await vendor.ledger.until(lambda ledger: ledger.requests["submit"] == 1)
+            broken.set()
+            await working
+
+    async with furnished(tmp_path, vendor_url=vendor.url) as bench:
+        assert State.RUNNING is ((await bench.store.job(row["jobId"])) or pytest.fail("it is lost")).state
+
+
 async def test_it_waits_no_longer_than_it_may(tmp_path: Path, vendor: TrifactaSimulator) -> None:
     """What takes longer than shutdownTimeout is left as by a crash, and comes again: found, not submitted anew."""
     vendor.faults.add(Fault(on="submit", harm="slow", seconds=3600))
