@@ -21,8 +21,11 @@ def redacted(value: JsonValue, schema: Schema) -> JsonValue:
 
 
 def shown_url(url: str) -> str:
-    """A URL's scheme and host: its path and query may be what lets one in."""
-    parts = urlsplit(url)
+    """A URL's scheme and host: its path and query may be what lets one in. Nothing of what is no URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return MASK
     place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     return place if parts.path in ("", "/") and not parts.query else f"{place}/{MASK}"
 
@@ -43,6 +46,10 @@ def _walk(value: JsonValue, schemas: Sequence[Schema], root: Schema) -> JsonValu
 def _member(name: str, value: JsonValue, schemas: Sequence[Schema], root: Schema) -> JsonValue:
     if isinstance(value, str) and _NAME.search(name):
         return MASK
+    if isinstance(value, str) and name.lower() == "url" and "://" in value:
+        return shown_url(value)
+    if isinstance(value, Mapping) and name.lower() == "headers":
+        return dict.fromkeys(value, MASK)  # what lets one in has whatever name its receiver gave it
     inside = [choice for schema in schemas for choice in _choices(_schema_of(name, schema), root)]
     return _walk(value, inside, root)
 
