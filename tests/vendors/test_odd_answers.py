@@ -86,6 +86,18 @@ def test_another_jobs_end_is_not_ours(room: Room, own: str) -> None:
     assert isinstance(other, facts.PollFailed | facts.NotFound | facts.StillRunning)
 
 
+@pytest.mark.parametrize(("listed", "kind"), [(99, facts.NotFound), (100, facts.PollFailed)])
+def test_a_tailer_run_behind_many_newer_ones_is_not_gone(listed: int, kind: type) -> None:
+    """Of a table-to-storage only the newest hundred runs can be asked for: it may still be at work behind them."""
+    room = room_of("tailer")
+    row = room.poll_answer("SUCCESS").json()["results"][0]
+    body = {"results": [{**row, "run_id": f"20201230-112837-{number}"} for number in range(listed)]}
+    parameters = {**room.parameters["run"], "configurationType": "table-to-storage"}
+    fact = look(room, json.dumps(body).encode(), parameters=parameters)
+
+    assert isinstance(fact, kind)
+
+
 def test_odd_progress_is_no_trouble() -> None:
     """A share beyond what can be written down, or an estimate that is no text, keeps no job from being followed."""
     trifacta, datameer = room_of("trifacta"), room_of("datameer")

@@ -120,9 +120,9 @@ def run(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow[Fac
 
 def poll(connection: Connection, job: Job) -> Flow[Fact]:
     """How the run fares: one request."""
-    run_id = job.vendor_job_id or ""
-    response = yield look_request(job.memo or run_of(connection, job), run_id)
-    return reports.read_poll(response, run_id, secrets_of(connection))
+    run, run_id = job.memo or run_of(connection, job), job.vendor_job_id or ""
+    response = yield look_request(run, run_id)
+    return reports.read_poll(response, run_id, secrets_of(connection), most=None if "job_id" in run else NEWEST)
 
 
 def look_request(run: Mapping[str, JsonValue], run_id: JsonValue) -> Request:

@@ -181,16 +181,20 @@ def read_done(response: Response, attempt: int, secrets: Iterable[str]) -> Fact:
 # --- answers to a look ---------------------------------------------------------------------------------------------
 
 
-def read_poll(response: Response, run_id: str, secrets: Iterable[str]) -> Fact:
-    """How a run fares."""
+def read_poll(response: Response, run_id: str, secrets: Iterable[str], *, most: int | None = None) -> Fact:
+    """How a run fares. `most`: so many of a configuration's newest runs were asked for, and not this one by its id."""
     if response.status in {404, 410}:
         return NotFound(message=words(response, secrets))
     if not response.ok:
         return unlooked(response, words(response, secrets), origin(response))
     try:
-        row = row_of(read_rows(response), run_id)
+        rows = read_rows(response)
     except Unreadable as error:
         return PollFailed(error=unavailable(f"Tailer's answer tells nothing: {error}"))
+    row = row_of(rows, run_id)
+    if row is None and most is not None and len(rows) >= most:
+        message = f"the run is not among the newest {most} of its configuration: its `jobId` would let it be asked for"
+        return PollFailed(error=unavailable(message), answered=True)
     if row is None:
         return NotFound(message="Tailer does not list the run (a new one may take a while to show)")
     status = row.get("status")
