@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -38,14 +39,18 @@ LEASE_MARGIN = 15.0
 """Seconds for which a lease outlives its act's time."""
 
 
-async def insist(record: Callable[[], Awaitable[T]], row: str) -> T:
-    """The record of what an act has learned, made again and again while the store is away, until the end of the row's
-    lease breaks it off: what was answered once cannot always be asked again, and nobody else acts meanwhile."""
-    troubles = 0
+async def insist(record: Callable[[], Awaitable[T]], row: str, patience: float = inf) -> T:
+    """The record of what an act has learned, made again and again while the store is away, for so many seconds or until
+    the end of the row's lease breaks it off: what was answered once cannot always be asked again, and nobody else acts
+    meanwhile."""
+    loop, troubles = asyncio.get_running_loop(), 0
+    give_up = loop.time() + patience
     while True:
         try:
             return await record()
         except StoreUnavailable as error:
+            if loop.time() >= give_up:
+                raise
             troubles += 1
             write = log.warning if troubles == 1 else log.debug
             write("store.unavailable", row=row, error=str(error))

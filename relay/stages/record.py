@@ -41,7 +41,7 @@ from relay.ports import (
     Store,
     StoredCallback,
 )
-from relay.stages.loop import Loop, insist
+from relay.stages.loop import LEASE_MARGIN, Loop, insist
 
 log = structlog.get_logger()
 
@@ -153,11 +153,11 @@ class Recorder:
     ) -> Job | None:
         """Record the fact; the job as it is now, None where the fact changed nothing.
 
-        `consumes` names the callback that it came from; `leased` says whether the caller has the job's lease, so that a
-        store that is away is waited for, and `heard` whether the fact tells how the vendor fares. Raises
-        StoreUnavailable.
+        `consumes` names the callback that it came from; `leased` says whether the caller has the job's lease, and
+        `heard` whether the fact tells how the vendor fares. Who has either's lease waits for a store that is away;
+        others learn of it by StoreUnavailable.
         """
-        mark, insists = self._lane_mark(job, fact, heard=heard), leased
+        mark, insists = self._lane_mark(job, fact, heard=heard), leased or consumes is not None
         while True:
             step = self.step(job, fact, via)
             if not step.moved:
@@ -176,9 +176,11 @@ class Recorder:
             job, mark, leased = outcome.job, None, False
 
     async def begin(self, job: Job, hold: float) -> Job | None:
-        """Record that the submit starts; None if somebody else moved the job, and the act is to be dropped."""
+        """Record that the submit starts; None if somebody else moved the job: the act is to be dropped then. A store that
+        is away is waited for as long as that leaves the submit its time."""
         step = self.step(job, facts.SubmitStarted(), "response")
-        outcome = await self._commit(job, step, hold=hold)
+        commit = partial(self._commit, job, step, hold=hold)
+        outcome = await insist(commit, job.id, LEASE_MARGIN)
         if not isinstance(outcome, Recorded) or outcome.job is None:
             return None
         return outcome.job.but(probe=True) if job.probe else outcome.job

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from relay import failpoints
 from relay.core.facts import Fact, Ref, StillRunning, Submitted
@@ -23,7 +24,7 @@ from relay.stages import record
 from relay.stages.callbacks import Callbacks, Named
 from relay.stages.receive import _digest
 from relay.vendors.trifacta import REPORTING
-from tests.stages.bench import RUN, Bench, altered, locked
+from tests.stages.bench import RUN, Bench, altered, locked, until
 from tests.stages.conftest import Furnish
 
 LONG: Mapping[str, Any] = {"connection": "tri", "parameters": {"wrangledDataset": {"id": 9003}}}
@@ -601,6 +602,20 @@ async def test_only_so_many_jobs_are_at_hand(furnish: Furnish, monkeypatch: pyte
         await bench.receive_loop.drain()
 
         assert State.SUCCEEDED is (await bench.now(first)).state
+
+
+async def test_a_callback_outlives_a_store_that_is_away(furnish: Furnish, tmp_path: Path) -> None:
+    """What it says is recorded once the store is back, and not only when its lease lapses."""
+    async with furnish(patience=0.01) as bench:
+        job = await running(bench)
+        await call(bench, job, "Complete")
+        (stored,) = (await bench.claim("receive")).callbacks
+        with capture_logs() as lines, locked(tmp_path):
+            handling = asyncio.create_task(bench.receive.act(stored))
+            await until(lambda: handling.done() or "store.unavailable" in {line["event"] for line in lines})
+        await handling
+
+        assert State.SUCCEEDED is (await bench.now(job)).state
 
 
 async def test_a_crash_before_the_record_loses_no_callback(bench: Bench) -> None:

@@ -16,8 +16,10 @@ from relay.core.flow import Flow, NotLetIn, Request
 from relay.core.job import ErrorCode, Job, JobError, State
 from relay.core.lifecycle import LAPSES_ALLOWED
 from relay.core.vendor import CallbackAddress, Connection, Credentials, Login
+from relay.ports import StoreUnavailable
 from relay.simulators.faults import Fault
 from relay.simulators.trifacta import Fate, TrifactaSimulator
+from relay.stages import record
 from relay.stages.work import MISSING_CONNECTION_DELAY
 from relay.vendors.trifacta import VENDOR
 from tests.stages.bench import RUN, Bench, altered, locked, until
@@ -396,6 +398,25 @@ async def test_an_answer_outlives_a_store_that_is_away(furnish: Furnish, tmp_pat
         await telling
 
         assert (State.RUNNING, "7") == ((now := await bench.now(job)).state, now.vendor_job_id)
+
+
+@pytest.mark.parametrize("away", [1.0, 0.0])
+async def test_a_submit_waits_for_the_store_to_know_of_it(
+    furnish: Furnish, vendor: TrifactaSimulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: float
+) -> None:
+    """It begins once the store is back, unless that takes so long that the lease leaves it no time; nothing is sent."""
+    monkeypatch.setattr(record, "LEASE_MARGIN", away)
+    async with furnish(patience=0.01) as bench:
+        job = await bench.job(POLLED)
+        (claimed,) = (await bench.claim("work")).jobs
+        with capture_logs() as lines, locked(tmp_path):
+            working = asyncio.create_task(bench.work.act(claimed))
+            await until(lambda: working.done() or "store.unavailable" in {line["event"] for line in lines})
+            assert 0 == vendor.ledger.requests["submit"]
+        (failed,) = await asyncio.gather(working, return_exceptions=True)
+        state = (await bench.now(job)).state
+
+    assert (away == 0.0, away == 0.0) == (isinstance(failed, StoreUnavailable), state is State.ACCEPTED)
 
 
 async def test_an_act_on_an_old_picture_is_dropped(bench: Bench, vendor: TrifactaSimulator) -> None:
