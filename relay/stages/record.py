@@ -176,8 +176,10 @@ class Recorder:
             job, mark, leased = outcome.job, None, False
 
     async def begin(self, job: Job, hold: float) -> Job | None:
-        """Record that the submit starts; None if somebody else moved the job: the act is to be dropped then. A store that
-        is away is waited for as long as that leaves the submit its time."""
+        """Record that the submit starts; None if somebody else moved the job, and the act is to be dropped.
+
+        A store that is away is waited for as long as that leaves the submit its time.
+        """
         step = self.step(job, facts.SubmitStarted(), "response")
         commit = partial(self._commit, job, step, hold=hold)
         outcome = await insist(commit, job.id, LEASE_MARGIN)
