@@ -24,7 +24,7 @@ from relay.core.egress import EgressPolicy, check_url
 from relay.core.job import Job, ulid
 from relay.core.vendor import OPERATIONS, Account, Connection, Vendor
 from relay.edges.amqp import Broker, Topology
-from relay.edges.http import Fetch, TlsFiles, VendorDriver, VendorLink, WebhookSender
+from relay.edges.http import Fetch, Reread, TlsFiles, VendorDriver, VendorLink, WebhookSender
 from relay.edges.store import ScriptedStore, open_store
 from relay.edges.vault import KEY_RECIPE, KeyRefused, Vault, key_beside
 from relay.edges.web import ApiToken, Doors, Server
@@ -76,7 +76,6 @@ STORE_PATIENCE = 3.0
 LONGEST_ANSWER = 10.0
 """Seconds that a request over HTTP may still take once relay stops."""
 
-Reread: TypeAlias = Callable[[str], Connection]
 Reload: TypeAlias = Callable[[], Settings]
 """Reads the settings anew, for secrets that were replaced in their files."""
 
@@ -93,6 +92,8 @@ class Relay:
         self.kinds = vendors_of(settings)
         self.accounts = accounts_of(settings, self.kinds)
         self._reload = reload
+        self._reading: asyncio.Task[Settings] | None = None
+        self._scraping = asyncio.Lock()
         self._stop = asyncio.Event()
         self._draining = False
         self._hung_up = asyncio.Event()
@@ -301,17 +302,28 @@ class Relay:
         ready = self.broker is not None and self.broker.publisher.ready
         return {EXCHANGE_LANE: CONFIRMS if ready else 0}
 
-    def _reread(self, name: str) -> Connection:
+    async def _settings_now(self, reload: Reload) -> Settings:
+        """Those who ask together share one reading, beside the event loop: of many connections it takes long. Raises
+        SettingsError."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(asyncio.to_thread(reload))
+            self._reading.add_done_callback(self._have_read)
+        return await asyncio.shield(self._reading)
+
+    def _have_read(self, _: "asyncio.Task[Settings]") -> None:
+        self._reading = None
+
+    async def _reread(self, name: str) -> Connection:
         """The connection with its secrets as they are now: one in a file may have been replaced."""
         assert self._reload is not None
-        account = self.accounts[name]
         try:
-            fresh = self._reload().connections.get(name)
+            fresh = (await self._settings_now(self._reload)).connections.get(name)
             renewed = account_of(name, fresh, self.kinds).connection.options if fresh else None
         except SettingsError as error:
             logger.warning("settings.unreadable", connection=name, reason=str(error))
             renewed = None
         if renewed is not None:
+            account = self.accounts[name]
             connection = replace(account.connection, options=renewed)
             self.accounts[name] = replace(account, connection=connection)
         return self.accounts[name].connection
@@ -351,7 +363,12 @@ class Relay:
         }
 
     async def exposition(self) -> bytes:
-        """All metrics, as Prometheus reads them."""
+        """All metrics, as Prometheus reads them. Written beside the event loop: for many connections that takes half a
+        second. One at a time, since what is counted in the store is set anew for each."""
+        async with self._scraping:
+            return await self._scraped()
+
+    async def _scraped(self) -> bytes:
         with contextlib.suppress(StoreUnavailable, TimeoutError):  # the rest matters most just then
             async with asyncio.timeout(STORE_PATIENCE):
                 self._count(await self.store.census())
@@ -362,7 +379,7 @@ class Relay:
             now = self.broker.status()
             self.metrics.reconnects.set(now.reconnects)
             self.metrics.events_unread.set(now.unread_events)
-        return generate_latest(self.metrics.registry)
+        return await asyncio.to_thread(generate_latest, self.metrics.registry)
 
     def _count(self, census: Census) -> None:
         self.metrics.jobs.clear()
@@ -398,7 +415,7 @@ class Relay:
                 self._hung_up.clear()
                 self._waiting = told = None
             try:
-                settings = await asyncio.to_thread(reload)
+                settings = await self._settings_now(reload)
                 _check_subscriptions(settings, self.accounts, policy_of(self.settings))
             except SettingsError as error:
                 reason = str(error)

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +18,8 @@ import aiormq
 import orjson
 import pytest
 import structlog
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
 from structlog.testing import capture_logs
 
 from relay import app, failpoints
@@ -316,6 +319,31 @@ async def test_a_renewed_secret_is_found_after_a_401(tmp_path: Path, vendor: Tri
         assert "run" in relay.accounts["tri"].allowed
 
 
+async def test_connections_that_log_in_together_read_the_settings_once(
+    tmp_path: Path, vendor: TrifactaSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a hundred connections a reading takes a tenth of a second: it is shared, and keeps nobody else waiting."""
+    monkeypatch.setattr(app, "REREAD_EVERY", 3600.0)
+    names = ("one", "two", "three")
+    settings = configured(tmp_path, connections={name: {**TRI, "baseUrl": vendor.url} for name in names})
+    readings, go_on = [], threading.Event()
+
+    def reload() -> Settings:
+        readings.append(threading.current_thread())
+        assert go_on.wait(30)
+        return settings
+
+    async with running(settings, reload) as relay:
+        for name in names:
+            await ask(relay, {**RUN, "connection": name})
+        await until(lambda: relay.work_loop.active == len(names))
+        go_on.set()
+        await vendor.ledger.until(lambda ledger: len(ledger.submits) == len(names))
+
+    assert 1 == len(readings)
+    assert threading.current_thread() not in readings
+
+
 @pytest.mark.parametrize("spoil", ["no file", "no connection", "no YAML"])
 async def test_settings_that_cannot_be_reread_change_nothing(
     tmp_path: Path, vendor: TrifactaSimulator, spoil: str
@@ -536,6 +564,22 @@ async def test_metrics_do_not_wait_for_a_store_that_hangs(tmp_path: Path, monkey
         status, text = await look(relay, "/metrics")
 
     assert (200, True) == (status, "relay_requests_total" in text)
+
+
+async def test_a_scrape_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """For many connections the numbers take half a second to write: relay goes on meanwhile."""
+
+    class Asking(Collector):
+        def collect(self) -> Iterator[Metric]:
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(5)
+            yield from ()
+
+    loop = asyncio.get_running_loop()
+    async with running(configured(tmp_path)) as relay:
+        relay.metrics.registry.register(Asking())
+        status, _ = await look(relay, "/metrics")
+
+    assert 200 == status
 
 
 async def test_what_is_past_its_retention_goes(tmp_path: Path) -> None:

@@ -708,7 +708,7 @@ async def test_a_replaced_secret_is_found_after_a_refusal() -> None:
     """Before it authenticates anew the driver asks for the connection's present state."""
     passwords = iter(["old", "new"])
 
-    def reread(name: str) -> Connection:
+    async def reread(name: str) -> Connection:
         return Connection(name=name, vendor="v", base_url=next(passwords), options=Options())
 
     def from_file(connection: Connection, _login: Login) -> Flow[Credentials]:

@@ -55,6 +55,8 @@ _Body: TypeAlias = bytes | aiohttp.MultipartWriter | None
 _Exchange: TypeAlias = Callable[[Request], Awaitable[Response]]
 Fetch: TypeAlias = Callable[[str, int, float], Awaitable[Response]]
 """A GET of a URL that came with a job, under the egress guard: URL, cap in bytes, seconds. Raises NotFetched."""
+Reread: TypeAlias = Callable[[str], Awaitable[Connection]]
+"""The connection's present state, by its name."""
 
 CLOSING: Final = 10.0
 """Seconds for which a renewal of credentials that have something to keep may go on while the driver closes."""
@@ -106,7 +108,7 @@ class VendorDriver:
         self,
         links: Iterable[VendorLink],
         *,
-        reread: Callable[[str], Connection] | None = None,
+        reread: Reread | None = None,
         fetch: Fetch | None = None,
         keeper: Keeper | None = None,
     ) -> None:
@@ -179,7 +181,7 @@ class _Line:
     def __init__(
         self,
         link: VendorLink,
-        reread: Callable[[str], Connection] | None,
+        reread: Reread | None,
         fetch: Fetch | None,
         keeper: Keeper | None,
     ) -> None:
@@ -249,7 +251,7 @@ class _Line:
     async def _authenticate(self, refused: Credentials | None) -> Credentials:
         connection = self._link.connection
         if self._reread is not None:
-            connection = self._reread(connection.name)
+            connection = await self._reread(connection.name)
 
         async def log_in(kept: JsonValue) -> Credentials:
             # What another relay has kept since knows nothing of this refusal.

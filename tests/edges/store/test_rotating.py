@@ -35,7 +35,7 @@ class Relays:
         """One more relay."""
         store = keeper or self.stores[len(self.drivers) % len(self.stores)]
         link = VendorLink(connection=self.connection(NAME), vendor=VENDOR, timeout=10.0)
-        self.drivers.append(VendorDriver([link], keeper=store, reread=self.connection))
+        self.drivers.append(VendorDriver([link], keeper=store, reread=self.settings_now))
         return self.drivers[-1]
 
     def connection(self, name: str) -> Connection:
@@ -44,6 +44,10 @@ class Relays:
         oauth = {"clientId": "client", "refreshToken": self.refresh_token, "tokenUrl": token_url}
         options = VENDOR.options.model_validate({"oauth": oauth})
         return Connection(name=name, vendor=VENDOR.name, base_url=self.vendor.url, options=options)
+
+    async def settings_now(self, name: str) -> Connection:
+        """The same, as it is read anew."""
+        return self.connection(name)
 
     async def restarted(self) -> None:
         """All of them end, and the store is opened anew."""
