@@ -25,7 +25,8 @@ FRAME: Final = struct.Struct(">BHI")
 FRAME_END: Final = b"\xce"
 PUBLISH: Final = struct.pack(">HHH", 60, 40, 0)
 CONTENT: Final = struct.Struct(">HHQ")
-MANDATORY: Final = b"\x01"
+_BITS: Final = {True: b"\x01", False: b"\x00"}
+"""Whether a message is mandatory."""
 PERSISTENT: Final = b"\x02"
 
 
@@ -47,10 +48,12 @@ class Pipe:
         """Whether it may be published on."""
         return not self.retired and not self.channel.is_closed
 
-    def send(self, exchange: str, routing_key: str, body: bytes, properties: Verbatim) -> Answer:
-        """Put the message on its way; the broker's answer to come, or the channel's end. Raises ValueError for what
-        AMQP can't hold."""
-        frames = self._frames(exchange, routing_key, body, properties)
+    def send(
+        self, exchange: str, routing_key: str, body: bytes, properties: Verbatim, *, mandatory: bool = True
+    ) -> Answer:
+        """Put the message on its way; the broker's answer to come, or the channel's end. A `mandatory` one comes back
+        where no queue takes it. Raises ValueError for what AMQP can't hold."""
+        frames = self._frames(exchange, routing_key, body, properties, _BITS[mandatory])
         channel, message_id = self.channel, properties.message_id or ""
         answer = asyncio.get_running_loop().create_future()
         channel.delivery_tag += 1
@@ -86,9 +89,9 @@ class Pipe:
                 answer.set_exception(lost)
                 answer.exception()  # who waits gets it; if nobody does any more, it is no news
 
-    def _frames(self, exchange: str, routing_key: str, body: bytes, properties: Verbatim) -> bytes:
+    def _frames(self, exchange: str, routing_key: str, body: bytes, properties: Verbatim, bits: bytes) -> bytes:
         number, size = self.channel.number, self.channel.max_content_size
-        method = PUBLISH + _name(exchange) + _name(routing_key) + MANDATORY
+        method = PUBLISH + _name(exchange) + _name(routing_key) + bits
         header = CONTENT.pack(60, 0, len(body)) + properties.wire
         frames = [frame(METHOD, number, method), frame(HEADER, number, header)]
         frames += [frame(BODY, number, body[at : at + size]) for at in range(0, len(body), size)]

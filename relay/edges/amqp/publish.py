@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import structlog
 from aiormq.abc import AbstractConnection, DeliveredMessage
+from aiormq.channel import Channel
 from aiormq.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
-from pamqp.commands import Basic
+from pamqp.commands import Basic, Queue
 
 from relay import failpoints
 from relay.edges.amqp.link import TROUBLE, Link, Lost, blocked, close, ended, lost_not_canceled
@@ -20,6 +21,17 @@ from relay.ports import BrokerAway, NotDelivered, Outgoing, Unroutable
 log = structlog.get_logger()
 
 Kind: TypeAlias = Literal["events", "replies", "dead letters"]
+
+DIRECT: Final = "amq.rabbitmq.reply-to."
+"""What the names begin with that the broker gives to those who wait for a reply without a queue of their own. A
+mandatory message to one of them arrives, and is returned as well."""
+
+
+class _Look(Queue.Declare):
+    """Whether there is a queue, by whatever name: the library refuses those that the broker gives out."""
+
+    def validate(self) -> None:
+        """The name is the broker's own."""
 
 
 class Publisher:
@@ -117,16 +129,21 @@ class Publisher:
             raise NotDelivered(f"The message can't be put into AMQP: {error}.") from error
 
     async def _try(self, kind: Kind, exchange: str, routing_key: str, body: bytes, properties: Verbatim) -> None:
+        direct = not exchange and routing_key.startswith(DIRECT)
+        if direct:
+            await self._look_for_asker(routing_key)
         pipe = await self._pipe(kind, exchange)
         while (same := pipe.unconfirmed.get(properties.message_id or "")) is not None:
             await asyncio.wait({same})
             pipe = await self._pipe(kind, exchange)
-        await self._confirmed(pipe, exchange, routing_key, body, properties)
+        await self._confirmed(pipe, exchange, routing_key, body, properties, mandatory=not direct)
 
-    async def _confirmed(self, pipe: Pipe, exchange: str, routing_key: str, body: bytes, properties: Verbatim) -> None:
+    async def _confirmed(
+        self, pipe: Pipe, exchange: str, routing_key: str, body: bytes, properties: Verbatim, *, mandatory: bool
+    ) -> None:
         failpoints.hit("amqp.before_publish")
         try:
-            answer = await pipe.send(exchange, routing_key, body, properties)
+            answer = await pipe.send(exchange, routing_key, body, properties, mandatory=mandatory)
             # The bytes are surely with the broker here, and nobody but this frame knows of the confirmation yet.
             failpoints.hit("amqp.before_confirm")
             failpoints.hit("amqp.after_confirm")
@@ -138,15 +155,20 @@ class Publisher:
         if not isinstance(answer, Basic.Ack):
             raise NotDelivered(f"The broker answered {type(answer).__name__} instead of confirming.")
 
-    async def _pipe(self, kind: Kind, exchange: str) -> Pipe:
-        """An open channel for this kind, once the exchange is known to exist: a missing one would end the channel,
-        and with it what is under way to others."""
+    def _way(self) -> AbstractConnection:
+        """The connection, while it is of use. Raises BrokerAway."""
         connection = self._connection
         if connection is None or connection.is_closed:
             raise BrokerAway(f"There is no connection to a broker: {self._link.last_error or 'not yet'}.")
         if blocked(connection):
             self._announce_relief(connection)
             raise BrokerAway(f"The broker takes no messages now.{self._hint()}")
+        return connection
+
+    async def _pipe(self, kind: Kind, exchange: str) -> Pipe:
+        """An open channel for this kind, once the exchange is known to exist: a missing one would end the channel,
+        and with it what is under way to others."""
+        connection = self._way()
         if exchange and exchange not in self._exchanges:
             await self._look_for(connection, exchange)
         pipe = self._pipes.get(kind)
@@ -167,6 +189,16 @@ class Publisher:
             raise Unroutable(f"There is no exchange {exchange!r}: {said(error)}.") from None
         await probe.close()
         self._exchanges.add(exchange)
+
+    async def _look_for_asker(self, name: str) -> None:
+        """Whether somebody still waits for a direct reply: the message to nobody would be confirmed as any other."""
+        probe = await self._way().channel(publisher_confirms=False, timeout=self._timeout)
+        assert isinstance(probe, Channel)
+        try:
+            await probe.rpc(_Look(queue=name, passive=True), timeout=self._timeout)
+        except ChannelNotFoundEntity:
+            raise Unroutable("Who asked for a direct reply waits no more.") from None
+        await probe.close()
 
     def _close_if_done(self, pipe: Pipe) -> None:
         if pipe.retired and not pipe.unconfirmed and not pipe.channel.is_closed:

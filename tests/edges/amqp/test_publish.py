@@ -3,13 +3,14 @@
 import asyncio
 from typing import Any
 
+import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from relay import failpoints
 from relay.edges.amqp import Broker, Topology
 from relay.ports import BrokerAway, NotDelivered, Outgoing, Unroutable
-from tests.edges.amqp.conftest import Start
+from tests.edges.amqp.conftest import Start, connect
 
 
 def event(topology: Topology, number: int = 0, **changes: Any) -> Outgoing:
@@ -74,6 +75,31 @@ async def test_a_reply_goes_straight_to_its_queue(
     await broker.publisher.publish(event(topology, exchange="", routing_key=replies))
 
     assert pika_channel.basic_get(replies, auto_ack=True)[2] == b"{}"
+
+
+async def test_a_direct_reply_arrives_once(start: Start, topology: Topology, amqp_url: str) -> None:
+    """Who waits for its reply without a queue of its own gets it, and it counts as delivered; once nobody waits any
+    more, it does not."""
+    replies: list[bytes] = []
+    with connect(amqp_url) as connection:
+        asking = connection.channel()
+        asking.basic_consume("amq.rabbitmq.reply-to", lambda *given: replies.append(given[3]), auto_ack=True)
+        broker = await start(topology)
+        asking.basic_publish(
+            topology.requests_exchange, "k", b"x", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to")
+        )
+        while (asked := asking.basic_get(topology.requests_queue, auto_ack=True))[0] is None:
+            pass
+        reply = {"exchange": "", "routing_key": asked[1].reply_to}
+        told = [await outcome(broker, event(topology, number, body=b"%d" % number, **reply)) for number in range(2)]
+        assert ["delivered"] * 2 == told
+        while len(replies) < 2:
+            connection.process_data_events(0.05)
+
+    assert [b"0", b"1"] == replies
+    async with asyncio.timeout(60):
+        while await outcome(broker, event(topology, **reply)) != "Unroutable":
+            await asyncio.sleep(0.02)
 
 
 async def test_what_no_queue_takes_is_not_delivered(start: Start, topology: Topology) -> None:
