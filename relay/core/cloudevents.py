@@ -40,7 +40,7 @@ def unwrap(body: bytes, content_type: str | None, content_encoding: str | None, 
         raise Misfit("contentEncoding", f"content-encoding {content_encoding!r} is not taken: send it plain")
     media = _media(content_type)
     attributes = _binary_attributes(headers)
-    trace = _trace(attributes.get("traceparent")) or _trace(headers.get("traceparent"))
+    trace = trace_of(attributes.get("traceparent")) or trace_of(headers.get("traceparent"))
     if media == STRUCTURED:
         return _structured(body, trace)
     if media not in PLAIN and not media.endswith("+json"):
@@ -60,7 +60,7 @@ def glimpse(body: bytes, content_type: str | None, headers: Mapping[str, Any]) -
         found = None
     if _media(content_type) == STRUCTURED and isinstance(found, dict):
         attributes, found = found, found.get("data")
-    trace = _trace(attributes.get("traceparent")) or _trace(headers.get("traceparent"))
+    trace = trace_of(attributes.get("traceparent")) or trace_of(headers.get("traceparent"))
     return Envelope(request=found, event_id=_event_id(attributes), traceparent=trace)
 
 
@@ -75,7 +75,7 @@ def _structured(body: bytes, trace: str | None) -> Envelope:
         raise Misfit("", f"the message is not JSON: {error}") from error
     event = event if isinstance(event, dict) else {}
     _check_version(event)
-    own = _trace(event.get("traceparent"))
+    own = trace_of(event.get("traceparent"))
     return Envelope(request=_data(event), event_id=_event_id(event), traceparent=own or trace)
 
 
@@ -107,7 +107,7 @@ def _event_id(attributes: Mapping[str, Any]) -> str | None:
     return f"{source}/{name}" if source and name else None
 
 
-def _trace(value: object) -> str | None:
+def trace_of(value: object) -> str | None:
     """A W3C traceparent. What is none is left out: nobody could follow it, and not every store could keep it."""
     return value if isinstance(value, str) and _TRACE.fullmatch(value) else None
 

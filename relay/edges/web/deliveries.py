@@ -168,6 +168,7 @@ ROUTES = (
         summary="Send an ended delivery again: the same event id and bytes, a fresh schedule.",
         scopes=OPERATE,
         answers={202: DeliveryRow},
+        located=(202,),
         problems=(401, 403, 404, 409, 503),
     ),
     Route(

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from relay import __version__
+from relay.core.cloudevents import STRUCTURED
 from relay.edges.web.page import page
 from relay.edges.web.route import Call, Route
 from relay.messages import JobEvent, JobRequest, Problem, SubscriptionEvent
@@ -117,13 +118,14 @@ def document_routes(others: Sequence[Route]) -> tuple[Route, ...]:
     own = (
         _document("/openapi.json", show_openapi, "This interface as OpenAPI 3.1."),
         _document("/asyncapi.json", show_asyncapi, "What goes over AMQP as AsyncAPI 3.0."),
-        _document("/docs", show_page, "This interface as a page."),
+        _document("/docs", show_page, "This interface as a page.", "text/html"),
     )
     return own
 
 
-def _document(path: str, handle: Any, summary: str) -> Route:
-    return Route(method="GET", path=path, handle=handle, summary=summary, scopes=None, answers={200: "The document."})
+def _document(path: str, handle: Any, summary: str, media: str = "application/json") -> Route:
+    answers = {200: "The document."}
+    return Route(method="GET", path=path, handle=handle, summary=summary, scopes=None, answers=answers, media=media)
 
 
 class _Schemas:
@@ -144,8 +146,8 @@ def _used(routes: Sequence[Route]) -> Iterable[tuple[type[BaseModel], JsonSchema
     for route in routes:
         if route.body is not None:
             yield route.body, "validation"
-        for answer in route.answers.values():
-            if not isinstance(answer, str):
+        for told in route.answers.values():
+            for answer in _models(told):
                 yield answer, "serialization"
 
 
@@ -153,15 +155,26 @@ def _operation(route: Route, method: str, schemas: _Schemas) -> Document:
     told: Document = {
         "operationId": f"{route.handle.__name__}_{route.plain_path.strip('/').replace('/', '_')}_{method.lower()}",
         "summary": route.summary,
-        "parameters": [*_path_parameters(route), *(_query_parameters(route.query) if route.query else ())],
+        "parameters": [
+            *_path_parameters(route),
+            *(_query_parameters(route.query) if route.query else ()),
+            *(
+                {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
+                for name, text in route.headers.items()
+            ),
+        ],
         "responses": {**_answers(route, schemas), **_problems(route, schemas)},
         "security": [] if route.scopes is None else [{"token": []}],
     }
     if route.scopes is not None:
         told["description"] = f"Needs a token with the scope {' or '.join(sorted(route.scopes))}."
     if route.body is not None:
-        content = {"application/json": {"schema": schemas.of(route.body, "validation")}}
-        told["requestBody"] = {"required": True, "content": content}
+        request = schemas.of(route.body, "validation")
+        content = {"application/json": {"schema": request}}
+        if route.cloud_event:
+            event = {"type": "object", "required": ["specversion"], "properties": {"data": request}}
+            content[STRUCTURED] = {"schema": event}
+        told["requestBody"] = {"required": not route.bare, "content": content}
     return told
 
 
@@ -195,20 +208,31 @@ def _inlined(told: Any, definitions: Mapping[str, Any]) -> Any:
 
 
 def _answers(route: Route, schemas: _Schemas) -> Document:
-    return {
-        str(status): {"description": told}
-        if isinstance(told, str)
-        else {
-            "description": HTTPStatus(status).phrase,
-            "content": {"application/json": {"schema": schemas.of(told, "serialization")}},
-        }
-        for status, told in route.answers.items()
-    }
+    return {str(status): _answer(route, status, schemas) for status in route.answers}
+
+
+def _answer(route: Route, status: int, schemas: _Schemas) -> Document:
+    told = route.answers[status]
+    answer: Document = {"description": told if isinstance(told, str) else HTTPStatus(status).phrase}
+    if status != HTTPStatus.NO_CONTENT:
+        choices = [schemas.of(model, "serialization") for model in _models(told)]
+        schema = choices[0] if len(choices) == 1 else {"anyOf": choices}
+        answer["content"] = {route.media: {"schema": schema} if choices else {}}
+    if status in route.located:
+        answer["headers"] = {"Location": {"required": True, "schema": {"type": "string"}}}
+    return answer
+
+
+def _models(told: type[BaseModel] | tuple[type[BaseModel], ...] | str) -> tuple[type[BaseModel], ...]:
+    if isinstance(told, str):
+        return ()
+    return told if isinstance(told, tuple) else (told,)
 
 
 def _problems(route: Route, schemas: _Schemas) -> Document:
     content = {"application/problem+json": {"schema": schemas.of(Problem, "serialization")}}
-    return {str(each): {"description": HTTPStatus(each).phrase, "content": content} for each in route.problems}
+    phrases = {str(each): HTTPStatus(each).phrase for each in route.problems} | {"default": "Whatever else is wrong."}
+    return {status: {"description": phrase, "content": content} for status, phrase in phrases.items()}
 
 
 def _webhook(schemas: _Schemas) -> Document:

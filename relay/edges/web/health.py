@@ -73,5 +73,6 @@ ROUTES = (
         summary="Metrics for Prometheus.",
         scopes=None,
         answers={200: "Prometheus' text format."},
+        media="text/plain",
     ),
 )

@@ -8,8 +8,9 @@ from dataclasses import replace
 import orjson
 import structlog
 from aiohttp import web
+from pydantic import create_model
 
-from relay.core.cloudevents import STRUCTURED, Misfit, unwrap
+from relay.core.cloudevents import STRUCTURED, Misfit, trace_of, unwrap
 from relay.core.flow import JsonValue
 from relay.core.job import ErrorCode, Job, State
 from relay.edges.web.bodies import is_json, read_body, read_object
@@ -17,7 +18,7 @@ from relay.edges.web.problems import Wrong, unprocessable
 from relay.edges.web.queries import JobQuery, page_of, read_query
 from relay.edges.web.route import READ, STOPPING, SUBMIT, Call, Route, answer
 from relay.edges.web.views import JobPage, JobRow, JobView, held_back, job_row, job_view
-from relay.messages import RESULT_CAP, Complaint, JobRequest, Refusal
+from relay.messages import RESULT_CAP, Complaint, JobRequest, Message, Refusal, wire_name
 from relay.ports import Accepted, Asked, Repeat
 
 log = structlog.get_logger()
@@ -25,8 +26,16 @@ log = structlog.get_logger()
 LONGEST_WAIT = 60.0
 """Seconds for which a request may wait for its job's end."""
 
-_OF_RERUN = frozenset({"requestId", "completion", "notBefore", "webhooks", "metadata"})
-"""What the request of a rerun may say itself."""
+RerunRequest = create_model(
+    "RerunRequest",
+    __base__=Message,
+    __doc__="What is to be different when a job is run again.",
+    **{
+        name: (JobRequest.model_fields[name].annotation, JobRequest.model_fields[name])
+        for name in ("request_id", "completion", "not_before", "webhooks", "metadata")
+    },  # type: ignore[call-overload]
+)
+_OF_RERUN = frozenset(wire_name(name, field) for name, field in RerunRequest.model_fields.items())
 ID = "[A-Za-z0-9_-]{1,64}"
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})")
 
@@ -97,7 +106,7 @@ def asked_of(call: Call, request: Mapping[str, JsonValue], fallback_id: str | No
     return Asked(
         request=dict(request),
         fallback_id=fallback_id,
-        traceparent=call.request.headers.get("traceparent"),
+        traceparent=trace_of(call.request.headers.get("traceparent")),
         connections=call.caller.connections,
     )
 
@@ -194,7 +203,13 @@ def _shown_result(job: Job) -> tuple[JsonValue, bool]:
 
 
 _OF_JOB = f"/v1/jobs/{{jobId:{ID}}}"
-_LOCATION: Mapping[int, type[JobRow]] = {202: JobRow, 200: JobRow}
+_TAKEN: Mapping[int, tuple[type[JobRow], ...]] = dict.fromkeys((200, 202), (JobRow, JobView))
+"""With `Prefer: wait` it is the whole view."""
+_ASKING: Mapping[str, str] = {
+    "Idempotency-Key": "The request's id, where it has none of its own.",
+    "Prefer": "`wait=30`: answer when the job has ended, or after so many seconds, at most 60.",
+    "traceparent": "The trace that the job belongs to.",
+}
 
 ROUTES = (
     Route(
@@ -203,8 +218,11 @@ ROUTES = (
         handle=submit,
         summary="Ask for a job: 202 for a new one, 200 for a repeat. `Prefer: wait=30` waits for its end.",
         scopes=SUBMIT,
+        headers=_ASKING,
         body=JobRequest,
-        answers=_LOCATION,
+        cloud_event=True,
+        answers=_TAKEN,
+        located=(200, 202),
         problems=(400, 401, 403, 408, 409, 413, 415, 422, 503),
     ),
     Route(
@@ -241,7 +259,11 @@ ROUTES = (
         handle=rerun,
         summary="Run a job again, with the same parameters. The body, if any, says what is to be different.",
         scopes=frozenset({"submit", "operate"}),
-        answers=_LOCATION,
+        headers=_ASKING,
+        body=RerunRequest,
+        bare=True,
+        answers=_TAKEN,
+        located=(200, 202),
         problems=(400, 401, 403, 404, 408, 409, 413, 415, 422, 503),
     ),
     Route(
@@ -250,7 +272,9 @@ ROUTES = (
         handle=cancel,
         summary="Ask for a job's end. The answer is the cancel's own job.",
         scopes=frozenset({"submit", "operate"}),
-        answers=_LOCATION,
+        headers=_ASKING,
+        answers=_TAKEN,
+        located=(200, 202),
         problems=(401, 403, 404, 409, 422, 503),
     ),
 )

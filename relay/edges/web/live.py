@@ -395,6 +395,8 @@ def _gap(position: int, detail: str) -> bytes:
     return b"id: %d\nevent: gap\ndata: %s\n\n" % (position, told)
 
 
+_RESUMES = {"Last-Event-ID": "Go on after the event with this id."}
+
 ROUTES = (
     Route(
         method="GET",
@@ -412,6 +414,8 @@ ROUTES = (
                 "goes to webhooks. Without `Last-Event-ID` it begins with what comes next."
             )
         },
+        media="text/event-stream",
+        headers=_RESUMES,
         problems=(401, 403, 422, 503),
     ),
     Route(
@@ -432,6 +436,8 @@ ROUTES = (
                 "with what comes next."
             )
         },
+        media="text/event-stream",
+        headers=_RESUMES,
         problems=(401, 403, 422, 503),
     ),
 )

@@ -49,7 +49,9 @@ Handler: TypeAlias = Callable[[Call], Awaitable[web.StreamResponse]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One method of one path. `scopes`: any of them suffices, None needs no token. `query` models the parameters
-    behind the `?`, `body` the request's; `answers` are the good ones, `problems` the statuses of the others."""
+    behind the `?`, `headers` are those that it heeds, with their meaning; `body` models the request's, which may be
+    `bare` of one, or be the data of a `cloud_event`. `answers` are the good ones, by a model, several, or in words and
+    then of this `media` type; those that are `located` have a Location. `problems` are the statuses of the others."""
 
     method: str
     path: str
@@ -57,8 +59,13 @@ class Route:
     summary: str
     scopes: frozenset[Scope] | None
     query: type[BaseModel] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     body: type[BaseModel] | None = None
-    answers: Mapping[int, type[BaseModel] | str] = field(default_factory=dict)
+    bare: bool = False
+    cloud_event: bool = False
+    answers: Mapping[int, type[BaseModel] | tuple[type[BaseModel], ...] | str] = field(default_factory=dict)
+    media: str = "application/json"
+    located: tuple[int, ...] = ()
     problems: tuple[int, ...] = ()
 
     @property

@@ -331,6 +331,7 @@ ROUTES = (
         scopes=OPERATE,
         body=SubscriptionRequest,
         answers={201: SubscriptionView},
+        located=(201,),
         problems=(400, 401, 403, 408, 409, 413, 415, 422, 503),
     ),
     Route(
@@ -395,6 +396,7 @@ ROUTES = (
         summary="Make a new signing secret, shown in this answer alone. The old one signs as well for `graceSeconds`.",
         scopes=OPERATE,
         body=RotateRequest,
+        bare=True,
         answers={200: SubscriptionView},
         problems=(400, 401, 403, 404, 408, 409, 413, 415, 422, 503),
     ),

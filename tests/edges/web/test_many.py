@@ -52,6 +52,21 @@ async def test_a_rerun_can_differ_in_what_is_not_the_vendors(http: ClientSession
     assert (422, ["parameters"]) == (status, [error["path"] for error in problem["errors"]])
 
 
+@pytest.mark.parametrize("verb", ["rerun", "cancel"])
+async def test_an_act_belongs_to_its_callers_trace(http: ClientSession, verb: str) -> None:
+    """What is a trace is kept with the job that the act becomes; what is none is left out, and nothing fails of it."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    told = []
+    for given in (trace, "none", "\udcff"):
+        job_id = await team(http, "a", parameters=ENDLESS, notBefore="2999-01-01T00:00:00Z")
+        async with http.post(f"/v1/jobs/{job_id}/{verb}", headers={"traceparent": given}) as answer:
+            row = await answer.json(content_type=None)
+        _, job = await get(http, f"/v1/jobs/{row['jobId']}")
+        told.append(job["traceparent"])
+
+    assert [trace, None, None] == told
+
+
 async def test_a_rerun_of_nothing_is_not_found(http: ClientSession) -> None:
     """As for every other act on a job."""
     status, _ = await act(http, "/v1/jobs/job_unknown/rerun")

@@ -114,9 +114,9 @@ async def test_more_requests_than_fit_are_told_so(doors: Doors) -> None:
         waiting = asyncio.create_task(http.post("/v1/jobs", json=body, headers={"Prefer": "wait=60"}))
         await until(accepted)
         async with connected(server) as (reader, _):
-            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            head, _, told = (await reader.read()).partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 503 ")
-            assert "too_many_connections" == json.loads(body)["code"]
+            assert "too_many_connections" == json.loads(told)["code"]
         await server.stop()
         (await waiting).release()
 
