@@ -224,14 +224,17 @@ def memo_of(plan: Plan, answer: JsonValue) -> JsonValue:
 def read_found(search: Search, plan: Plan, response: Response, secrets: Sequence[str]) -> Fact:
     """What a look-up shows of an unanswered submit. Several jobs are none: relay does not guess."""
     if response.status in (404, 410):
-        return NotFound(message=words(plan, response, secrets), decisive=search.decisive)
+        # A page is a gateway's word, not the vendor's.
+        decisive = search.decisive and not is_page(response)
+        return NotFound(message=words(plan, response, secrets), decisive=decisive)
     if not response.ok:
         return unlooked(response, words(plan, response, secrets), origin(response))
     try:
-        found = Scope(response.json()).found(search.job_id)
+        answer = response.json()
     except Unreadable as error:
         message = f"{plan.title}'s look-up tells nothing: {_unread(response, error)}"
         return PollFailed(error=unavailable(message, **origin(response)))
+    found = Scope(answer).found(search.job_id)
     ids = list(dict.fromkeys(filter(None, map(id_of, found if isinstance(found, list) else [found]))))
     if len(ids) == 1:
         return Found(ref=Ref(id=ids[0], ids=(ids[0],)))
@@ -240,7 +243,16 @@ def read_found(search: Search, plan: Plan, response: Response, secrets: Sequence
     if found not in (None, []):
         message = f"{plan.title}'s look-up shows no job id that can be used"
         return PollFailed(error=unavailable(message, **origin(response)))
+    if found is None and _lacks(answer, search.job_id):
+        return NotFound(message=f"{plan.title}'s look-up does not show the job: {_has(answer)}")
     return NotFound(message=f"{plan.title}'s look-up does not show the job", decisive=search.decisive)
+
+
+def _lacks(answer: JsonValue, expression: Expression | None) -> bool:
+    """Whether an answer is an object of other fields than an expression looks at: it may be an error, and decides
+    nothing."""
+    names = {path[0] for path in expression.reads if path} if expression is not None else set()
+    return isinstance(answer, dict) and bool(answer) and names.isdisjoint(answer)
 
 
 # --- answers to a look ---------------------------------------------------------------------------------------------

@@ -304,13 +304,43 @@ LOOKING = {"request": {"path": "/jobs", "query": {"key": "${job.key}"}}, "jobId"
         (answer({"items": [{"id": 7}, {"id": "7"}]}), facts.Found(ref=Ref(id="7", ids=("7",)))),
         (answer({"items": []}), facts.NotFound(message="v's look-up does not show the job", decisive=True)),
         (answer({}), facts.NotFound(message="v's look-up does not show the job", decisive=True)),
+        (
+            answer({"error": "out of order"}),
+            facts.NotFound(message="v's look-up does not show the job: it has `error`"),
+        ),
+        (
+            answer({"items": [], "error": None}),
+            facts.NotFound(message="v's look-up does not show the job", decisive=True),
+        ),
         (answer(status=404), facts.NotFound(message="v answered 404", decisive=True)),
+        (Response(status=404, body=b"<html>no site"), facts.NotFound(message="v answered 404: no site")),
         (answer({"items": [{"id": 7}, {"id": 8}]}), facts.NotFound(message="2 jobs could be this one: 7, 8")),
     ],
 )
 def test_a_look_up_finds_exactly_one_job(said: Response, expected: Fact) -> None:
     """Several are none; that there is none may be said to be decisive."""
     assert expected == find(vendor(run=tracked(find={**LOOKING, "decisive": True})), said)
+
+
+@pytest.mark.parametrize(
+    ("expression", "said", "decisive"),
+    [
+        ("[].id", [], True),
+        ("[].id", {"detail": "out of order"}, False),
+        ("[0].id", [], True),
+        ("[0].id", {"detail": "out of order"}, False),
+        ("items[0].id", {"items": []}, True),
+        ("items[0].id", {"detail": "out of order"}, False),
+        ("items[].id || `[]`", {"total": 0}, True),
+        ("*.id", {"detail": "nothing there"}, True),
+    ],
+)
+def test_a_look_up_decides_only_where_it_could_have_shown_the_job(expression: str, said: Any, decisive: bool) -> None:
+    """An error that is answered with 200 shows none either, and nothing may be sent again for it."""
+    fact = find(vendor(run=tracked(find={**LOOKING, "jobId": expression, "decisive": True})), answer(said))
+
+    assert isinstance(fact, facts.NotFound)
+    assert decisive is fact.decisive
 
 
 @pytest.mark.parametrize("said", [answer(status=500), Response(status=200, body=b"<"), answer({"items": [{"id": {}}]})])
