@@ -236,8 +236,9 @@ class Changes:
             if not self._at_once:
                 yield from _keep_pictures(changes)
                 yield from _write_history((key, change.note) for key, change in changes)
-            woken = yield from _settle_callbacks(changes, now)
-            held = yield from self._end(winners, now)
+                yield from _know_callbacks(changes)
+            woken, replies = yield from self._settle(changes, now)
+            held = yield from self._deliver(winners, replies, now)
         # How a lane fared is true also where the row has moved on meanwhile.
         yield from _mark_lanes([write.value.lane for write in writes], now)
         stale = (yield Run("jobs_by_id", {"rows": dumps(lost)})) if lost else ()
@@ -251,18 +252,38 @@ class Changes:
                 outcomes.append(partial(self._stale, now_is.get(change.job.id), now))
         return outcomes
 
-    def _end(self, winners: Sequence[tuple[int, Write]], now: float) -> Script[Mapping[int, tuple[Delivery, ...]]]:
-        """Events of jobs that have ended, and their deliveries; those that are held, by job."""
+    def _settle(
+        self, changes: Sequence[tuple[int, JobMoved]], now: float
+    ) -> Script[tuple[set[int], Sequence[tuple[int, str]]]]:
+        """Events of jobs that have ended, and callbacks that are done with these moves, or due after them. The jobs of
+        the latter, and who asked for an event at a queue, by job."""
+        consumed = [change.consumes for _, change in changes if change.consumes is not None]
+        if consumed:
+            yield Run("consume_callbacks", {"rows": dumps(consumed)})
+        out_of_submit = [key for key, it in changes if it.job.state is not State.SUBMITTING]
+        ended = [(key, it.ending) for key, it in changes if it.ending is not None]
+        events = array(rows.event(ending.event, key) for key, ending in ended)
+        if ended and self._at_once:
+            found = yield Run("end_jobs", {"events": events, "keys": dumps(out_of_submit), "now": now})
+            return {key for key, reply in found if reply is None}, [(key, reply) for key, reply in found if reply]
+        replies: Sequence[Any] = ()
+        if ended:
+            yield Run("write_events", {"rows": events, "now": now})
+            replies = yield Run("replies_of_jobs", {"keys": dumps([key for key, _ in ended])})
+        if not out_of_submit:
+            return set(), replies
+        woken = yield Run("wake_callbacks", {"keys": dumps(out_of_submit), "now": now})
+        return {key for (key,) in woken}, replies
+
+    def _deliver(
+        self, winners: Sequence[tuple[int, Write]], replies: Sequence[tuple[int, str]], now: float
+    ) -> Script[Mapping[int, tuple[Delivery, ...]]]:
+        """Deliveries of jobs that have ended; those that are held, by job."""
         ended = [(key, write) for key, write in winners if write.value.ending is not None]
-        if not ended:
-            return {}
-        events = [rows.event(write.value.ending.event, key) for key, write in ended]
-        yield Run("write_events", {"rows": array(events), "now": now})
-        asked = yield Run("replies_of_jobs", {"keys": dumps([key for key, _ in ended])})
         new: dict[int, list[NewDelivery]] = {key: list(write.value.ending.deliveries) for key, write in ended}
         ready = [row for _, write in ended for row in write.deliveries]
         endings = {key: (write.value.job.id, write.value.ending) for key, write in ended}
-        for key, reply in asked:
+        for key, reply in replies:
             job_id, ending = endings[key]
             delivery = ending.reply_delivery(job_id, rows.read_reply(reply))
             new[key].append(delivery)
@@ -420,19 +441,10 @@ def _write_history(notes: Any) -> Script[None]:
         yield Run("write_history", {"rows": dumps(lines)})
 
 
-def _settle_callbacks(changes: Sequence[tuple[int, JobMoved]], now: float) -> Script[set[int]]:
-    """Those that these moves came from are done; those that waited for a submit's end are due. The latter's jobs."""
+def _know_callbacks(changes: Sequence[tuple[int, JobMoved]]) -> Script[None]:
     heard = [rows.heard_callback(key, it.heard, it.job.lane) for key, it in changes if it.heard is not None]
     if heard:
         yield Run("know_callbacks", {"rows": array(heard)})
-    consumed = [change.consumes for _, change in changes if change.consumes is not None]
-    if consumed:
-        yield Run("consume_callbacks", {"rows": dumps(consumed)})
-    out_of_submit = [key for key, change in changes if change.job.state is not State.SUBMITTING]
-    if not out_of_submit:
-        return set()
-    woken = yield Run("wake_callbacks", {"keys": dumps(out_of_submit), "now": now})
-    return {key for (key,) in woken}
 
 
 def _mark_lanes(marks: Sequence[LaneMark | None], now: float) -> Script[None]:

@@ -68,7 +68,8 @@ JOIN job_spec AS s ON s.job = c.key;
 
 -- name: move_jobs
 -- Each job's next picture with its result and the line of its history, if its version is still the one that it was made
--- from, and the callback that it came from is none that is known. A final state stays.
+-- from, and the callback that it came from is none that is known, and is known from then on: one that another relay
+-- stores at this moment is handled there, and comes too late. A final state stays.
 WITH moved AS (
     UPDATE job
     SET version = job.version + 1,
@@ -113,6 +114,12 @@ WITH moved AS (
            m.value -> 'note' ->> 3
     FROM moved AS m
     WHERE m.value ->> 'note' IS NOT NULL
+), known AS (
+    INSERT INTO callback (job, id, digest, lane, leased)
+    SELECT m.key, m.value ->> 'callback', m.value ->> 'heard', m.value ->> 'lane', false
+    FROM moved AS m
+    WHERE m.value ->> 'heard' IS NOT NULL
+    ON CONFLICT DO NOTHING
 )
 SELECT id, key, deadline FROM moved;
 
@@ -121,12 +128,24 @@ INSERT INTO history (job, at, what, state, detail)
 SELECT (r.value ->> 0)::bigint, (r.value ->> 1)::double precision, r.value ->> 2, r.value ->> 3, r.value ->> 4
 FROM jsonb_array_elements(:rows) AS r;
 
--- name: write_events
--- Jobs' terminal events. A second one of a job is an error, whatever its id.
-INSERT INTO event (id, job, type, connection, operation, body, at)
-SELECT r.value ->> 'id', (r.value ->> 'job')::bigint, r.value ->> 'type', r.value ->> 'connection',
-       r.value ->> 'operation', r.value ->> 'body', :now
-FROM jsonb_array_elements(:rows) AS r;
+-- name: end_jobs
+-- Jobs' terminal events. A second one of a job is an error, whatever its id. Callbacks that waited for the jobs' submits
+-- become due. Told are those, and who asked for an event at a queue: it follows the moves, whose locks it needs to see
+-- what others have written before.
+WITH told AS (
+    INSERT INTO event (id, job, type, connection, operation, body, at)
+    SELECT r.value ->> 'id', (r.value ->> 'job')::bigint, r.value ->> 'type', r.value ->> 'connection',
+           r.value ->> 'operation', r.value ->> 'body', :now
+    FROM jsonb_array_elements(:events) AS r
+), woken AS (
+    UPDATE callback SET due = :now, postponed = false
+    FROM jsonb_array_elements(:keys) AS r
+    WHERE callback.job = r.value::bigint AND postponed
+    RETURNING job
+)
+SELECT DISTINCT job, NULL FROM woken
+UNION ALL
+SELECT job, reply FROM reply WHERE job IN (SELECT (r.value ->> 'job')::bigint FROM jsonb_array_elements(:events) AS r);
 
 -- name: write_refusals
 -- Events of refused requests; those that are there already are left out.
@@ -156,9 +175,6 @@ WITH changed AS (
     INSERT INTO delivery_change (delivery) SELECT key FROM changed
 )
 SELECT id, leased, due FROM changed;
-
--- name: replies_of_jobs
-SELECT job, reply FROM reply WHERE job IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
 
 -- name: events_of_jobs
 SELECT e.job, e.id, e.key, c.id
@@ -222,14 +238,6 @@ JOIN job_card AS c ON c.id = r.value ->> 'job_id'
 JOIN job AS j ON j.key = c.key
 ON CONFLICT DO NOTHING
 RETURNING id;
-
--- name: know_callbacks
--- Callbacks that are handled with the move that they bring. One that another relay stores at this moment is handled
--- there, and comes too late.
-INSERT INTO callback (job, id, digest, lane, leased)
-SELECT (r.value ->> 0)::bigint, r.value ->> 1, r.value ->> 2, r.value ->> 3, false
-FROM jsonb_array_elements(:rows) AS r
-ON CONFLICT DO NOTHING;
 
 -- name: finish_callbacks
 -- Of a handled callback only the digest stays.

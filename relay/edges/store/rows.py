@@ -132,6 +132,8 @@ def beside_moved_job(change: JobMoved) -> Mapping[str, Any]:
         "result": dumps(change.job.result) if change.job.result is not None else None,
         "further": list(further_ids(change.job)),
         "note": line(change.note) if change.note is not None else None,
+        "callback": change.heard.id if change.heard is not None else None,
+        "lane": change.job.lane,
     }
 
 

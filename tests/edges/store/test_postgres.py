@@ -256,7 +256,7 @@ async def test_a_repeat_at_one_relay_and_the_end_at_another(
 ) -> None:
     """A repeat's reply queue gets the event however its request and the job's end cross."""
     one, other = pair
-    for number, (first, query) in enumerate([(one, "events_of_jobs"), (other, "replies_of_jobs")]):
+    for number, (first, query) in enumerate([(one, "events_of_jobs"), (other, "end_jobs")]):
         job = await accepted(one, f"request {number}")
         repeat = one.accept(new(f"request {number}", reply=Reply(queue="late")))
         end = other.record(ended(job))
