@@ -136,6 +136,20 @@ class Amqp(Section):
             raise ValueError("must be such as amqp://user:password@host:5672/vhost, with / in a password as %2F")
         return url
 
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        """What relay sends must not come back to it as a request: events and dead letters would breed for ever."""
+        queues = (self.requests_queue, self.events_queue, self.dead_letters_queue)
+        exchanges = (self.requests_exchange, self.events_exchange, self.dead_letters_exchange)
+        if len(set(queues)) < len(queues):
+            raise ValueError("requestsQueue, eventsQueue and deadLettersQueue must be three")
+        if self.declare_ and len(set(exchanges)) < len(exchanges):
+            raise ValueError(
+                "requestsExchange, eventsExchange and deadLettersExchange must be three: relay binds its queues to all "
+                "that is sent to them (with declare: false the bindings are yours)"
+            )
+        return self
+
 
 class Database(Section):
     """Where jobs are kept."""

@@ -293,6 +293,18 @@ def test_a_secret_that_cannot_be_had_is_told(
             "relay.yaml line 1: amqp.delcare: unknown field; did you mean declare?",
         ),
         ("amqp: {url: 'http://h'}", "relay.yaml line 1: amqp.url: must be such as amqp://"),
+        (
+            "amqp: {url: 'amqp://h', eventsQueue: relay.requests}",
+            "relay.yaml line 1: amqp: requestsQueue, eventsQueue and deadLettersQueue must be three",
+        ),
+        (
+            "amqp: {url: 'amqp://h', requestsExchange: all, eventsExchange: all}",
+            "relay.yaml line 1: amqp: requestsExchange, eventsExchange and deadLettersExchange must be three",
+        ),
+        (
+            "amqp: {url: 'amqp://h', requestsExchange: relay.dead-letters}",
+            "relay.yaml line 1: amqp: requestsExchange, eventsExchange and deadLettersExchange must be three",
+        ),
         ("log: {level: loud}", "relay.yaml line 1: log.level: Input should be 'debug', 'info', 'warning' or 'error'"),
         ("connections: {A b: {}}", "relay.yaml line 1: connections.A b: String should match pattern"),
         ("connections:\n  tri:\n    vendor: x", "relay.yaml line 2: connections.tri.baseUrl: Field required"),
@@ -325,6 +337,16 @@ def test_a_secret_that_cannot_be_had_is_told(
 def test_a_wrong_setting_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
     """File and line, the setting's path, what is wrong, and the nearest right name."""
     assert complaint(tmp_path, text).startswith(told)
+
+
+def test_one_exchange_will_do_where_relay_does_not_bind(tmp_path: Path) -> None:
+    """Whoever makes the bindings can keep apart what is sent to it; and without a queue of events there are two."""
+    text = "amqp: {url: 'amqp://h', declare: false, requestsExchange: all, eventsExchange: all, eventsQueue: null}"
+
+    settings = of(tmp_path, text)
+
+    assert settings.amqp is not None
+    assert "all" == settings.amqp.events_exchange
 
 
 def test_all_that_is_wrong_is_told(tmp_path: Path) -> None:
