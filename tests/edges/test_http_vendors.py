@@ -5,6 +5,7 @@ import gzip
 import json
 import ssl
 import sys
+import threading
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -722,6 +723,23 @@ async def test_a_replaced_secret_is_found_after_a_refusal() -> None:
         driver = VendorDriver([link(peer.url, from_file)], reread=reread)
         response = await driver.run("acme", one())
         await driver.close()
+
+    assert response.ok
+
+
+async def test_names_are_looked_up_though_others_hang() -> None:
+    """Lookups of dead names hold a thread for many seconds each, and so do other things in the loop's few threads."""
+    let_go = threading.Event()
+    loop = asyncio.get_running_loop()
+    hanging = [loop.run_in_executor(None, let_go.wait) for _ in range(40)]
+    try:
+        async with serving(replying(peers.OK)) as peer:
+            driver = VendorDriver([link(peer.url.replace("127.0.0.1", "localhost"), timeout=5.0)])
+            response = await driver.run("acme", one())
+            await driver.close()
+    finally:
+        let_go.set()
+        await asyncio.gather(*hanging)
 
     assert response.ok
 

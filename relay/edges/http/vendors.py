@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import orjson
 import structlog
+from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -36,6 +37,7 @@ from relay.core.flow import (
     leads_up,
 )
 from relay.core.vendor import Connection, Credentials, Login, Vendor
+from relay.edges.egress import ThreadResolver
 from relay.edges.http.exchange import (
     CONNECT_TIMEOUT,
     KEEPALIVE,
@@ -112,7 +114,8 @@ class VendorDriver:
         fetch: Fetch | None = None,
         keeper: Keeper | None = None,
     ) -> None:
-        self._lines = {link.connection.name: _Line(link, reread, fetch, keeper) for link in links}
+        self._resolver = ThreadResolver()
+        self._lines = {link.connection.name: _Line(link, reread, fetch, keeper, self._resolver) for link in links}
 
     async def run(self, connection: str, flow: Flow[T]) -> T:
         """Drive the flow to its end and return what it ends in.
@@ -133,8 +136,8 @@ class VendorDriver:
 
     async def close(self) -> None:
         """Drop every connection; requests that are under way fail."""
-        for line in self._lines.values():
-            await line.close()
+        await asyncio.gather(*(line.close() for line in self._lines.values()))
+        await self._resolver.close()
 
 
 async def _drive(connection: str, flow: Flow[T], answer: _Exchange, *, harmless: bool = False) -> T:
@@ -184,8 +187,10 @@ class _Line:
         reread: Reread | None,
         fetch: Fetch | None,
         keeper: Keeper | None,
+        resolver: AbstractResolver,
     ) -> None:
         self._link = link
+        self._resolver = resolver
         self._reread = reread
         self._fetch = fetch
         self._remembered = Remembered(keeper, link.connection.name, link.timeout) if keeper else None
@@ -355,7 +360,7 @@ class _Line:
             timeout = self._link.timeout
             reuse: dict[str, Any] = {"force_close": True} if fresh else {"keepalive_timeout": KEEPALIVE}
             self._sessions[fresh] = open_session(
-                aiohttp.TCPConnector(limit=0, ssl=self._tls, **reuse),  # the gate is the limit
+                aiohttp.TCPConnector(limit=0, ssl=self._tls, resolver=self._resolver, **reuse),  # the gate is the limit
                 proxy=self._link.proxy,
                 timeout=aiohttp.ClientTimeout(total=timeout, connect=min(CONNECT_TIMEOUT, timeout)),
                 trace_configs=[_notice_connection()],
