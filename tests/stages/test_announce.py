@@ -337,6 +337,25 @@ async def test_a_receivers_echo_of_secrets_is_masked(bench: Bench, receiver: Rec
     assert "no ***, ***: got *** and ***, ***, ***, and team" == attempt.excerpt
 
 
+async def test_however_many_headers_are_sent_their_echo_is_soon_masked(furnish: Furnish) -> None:
+    """A request may give a webhook headers by the ten thousands: relay goes on with its work."""
+    headers = {f"x-{number}": f"{number:08}" for number in range(40_000)}
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while b"00039999\r\n" not in await reader.readuntil(b"\r\n"):
+            pass
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\ngot 00000007 and 00012345")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server, furnish(max_bytes=2**20) as bench:
+        await ended(bench, {"url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", "headers": headers})
+        await bench.turn("announce")
+        (attempt,) = await bench.attempts(await bench.delivery())
+
+    assert (400, "got *** and ***") == (attempt.status, attempt.excerpt)
+
+
 @pytest.mark.parametrize(
     ("status", "hint", "least", "most"),
     [
