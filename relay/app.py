@@ -10,6 +10,7 @@ import signal
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -92,7 +93,9 @@ class Relay:
         self.kinds = vendors_of(settings)
         self.accounts = accounts_of(settings, self.kinds)
         self._reload = reload
-        self._reading: asyncio.Task[Settings] | None = None
+        self._aside = ThreadPoolExecutor(2, thread_name_prefix="aside")
+        """For the settings and the metrics: in the loop's own threads they would wait behind lookups that hang."""
+        self._reading: asyncio.Future[Settings] | None = None
         self._scraping = asyncio.Lock()
         self._stop = asyncio.Event()
         self._draining = False
@@ -177,6 +180,7 @@ class Relay:
         await self.server.stop()
         await self.vendors.close()
         await self.sender.close()
+        self._aside.shutdown(wait=False)
 
     # --- building ---
 
@@ -306,11 +310,11 @@ class Relay:
         """Those who ask together share one reading, beside the event loop: of many connections it takes long. Raises
         SettingsError."""
         if self._reading is None:
-            self._reading = asyncio.create_task(asyncio.to_thread(reload))
+            self._reading = asyncio.get_running_loop().run_in_executor(self._aside, reload)
             self._reading.add_done_callback(self._have_read)
         return await asyncio.shield(self._reading)
 
-    def _have_read(self, _: "asyncio.Task[Settings]") -> None:
+    def _have_read(self, _: "asyncio.Future[Settings]") -> None:
         self._reading = None
 
     async def _reread(self, name: str) -> Connection:
@@ -379,7 +383,8 @@ class Relay:
             now = self.broker.status()
             self.metrics.reconnects.set(now.reconnects)
             self.metrics.events_unread.set(now.unread_events)
-        return await asyncio.to_thread(generate_latest, self.metrics.registry)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._aside, generate_latest, self.metrics.registry)
 
     def _count(self, census: Census) -> None:
         self.metrics.jobs.clear()
