@@ -22,6 +22,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -39,6 +40,10 @@ from relay.vendors.declared import Declaration, Mistake, Mistakes, slips_in, ven
 PREFIX = "RELAY_"
 NOT_SETTINGS = ("RELAY_CONFIG", "RELAY_SERVER", "RELAY_TOKEN", "RELAY_FAILPOINTS")
 """Variables of the command line; those of the project's own tests begin with `RELAY_TEST_`."""
+_SERVICE_LINK = re.compile(
+    r"RELAY_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?)=.*|RELAY_PORT=[a-z]+://.*"
+)
+"""What Kubernetes sets in every container beside a service that is called `relay`."""
 
 DATABASE = "sqlite:///relay.db"
 """Where jobs are kept unless the settings say otherwise."""
@@ -61,6 +66,7 @@ _TEXT_OR_PLACE: Mapping[str, Any] = {
         ),
     ]
 }
+_DIGEST: Mapping[str, Any] = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 Secret: TypeAlias = Annotated[SecretStr, WithJsonSchema({**_TEXT_OR_PLACE, "writeOnly": True})]
 """A text that is shown nowhere; a file of settings has it, or says where it stands."""
 
@@ -81,6 +87,15 @@ class Section(BaseModel):
         hide_input_in_errors=True,
         use_attribute_docstrings=True,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, about: ValidationInfo) -> Any:
+        """YAML's `yes` and `on` would be 1."""
+        wanted = cls.model_fields[about.field_name or ""].annotation
+        if isinstance(value, bool) and wanted in (int, float, int | None, float | None):
+            raise ValueError("must be a number")
+        return value
 
 
 def _listed(value: Any) -> Any:
@@ -217,7 +232,9 @@ class Token(Section):
     """Who may call the API; `relay tokens create` makes such an entry."""
 
     name: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: Annotated[
+        str, Field(pattern=_DIGEST["pattern"]), WithJsonSchema({"anyOf": [_DIGEST, *_TEXT_OR_PLACE["anyOf"][1:]]})
+    ]
     scopes: tuple[Literal["read", "submit", "operate"], ...] = Field(min_length=1)
     connections: tuple[str, ...] | None = None
     """The connections that it is limited to."""
@@ -285,8 +302,21 @@ def _without_code(name: str) -> str:
     return name
 
 
+class _Elsewhere(BaseModel):
+    """A declaration that stands in a file of its own, beside this one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: str
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 Declarations: TypeAlias = Mapping[
-    Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$"), AfterValidator(_without_code)], Declaration
+    Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$"), AfterValidator(_without_code)],
+    Annotated[Declaration, BeforeValidator(_as_it_is, json_schema_input_type=Declaration | _Elsewhere)],
 ]
 
 
@@ -467,7 +497,7 @@ def _from_environment(environ: Mapping[str, str], connections: Any) -> Sources:
     values: dict[str, Any] = {}
     places: dict[Place, str] = {}
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in NOT_SETTINGS or name.startswith("RELAY_TEST_"):
+        if not _is_setting(name, environ[name]):
             continue
         path = _path_of(name, named)
         places[path] = name
@@ -478,6 +508,12 @@ def _from_environment(environ: Mapping[str, str], connections: Any) -> Sources:
                 raise SettingsError(f"{name}: another variable sets {json_path(path[:-1])} as a whole")
         here[str(path[-1])] = _read(environ[name], name)
     return Sources(values, places)
+
+
+def _is_setting(name: str, value: str) -> bool:
+    if name in NOT_SETTINGS or name.startswith("RELAY_TEST_"):
+        return False
+    return name.startswith(PREFIX) and _SERVICE_LINK.fullmatch(f"{name}={value}") is None
 
 
 def _path_of(name: str, connections: Mapping[str, str]) -> Place:

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
 from relay.core.schedule import WEBHOOK_SCHEDULE
 from relay.settings import Settings, SettingsError, Sources, load
@@ -212,6 +214,21 @@ def test_other_variables_are_nobodys_business() -> None:
     assert load(None, {}) == load(None, dict.fromkeys(others, "x"))
 
 
+def test_what_kubernetes_sets_beside_a_service_is_no_setting() -> None:
+    """A service may be called relay: every container then has variables that begin like relay's own."""
+    links = {
+        "RELAY_SERVICE_HOST": "10.0.0.1",
+        "RELAY_SERVICE_PORT": "8080",
+        "RELAY_SERVICE_PORT_HTTP": "8080",
+        "RELAY_PORT": "tcp://10.0.0.1:8080",
+        "RELAY_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+        "RELAY_PORT_8080_TCP_PROTO": "tcp",
+        "RELAY_PORT_8080_TCP_ADDR": "10.0.0.1",
+    }
+
+    assert load(None, {}) == load(None, links)
+
+
 # --- secrets from elsewhere ---
 
 
@@ -282,6 +299,11 @@ def test_a_secret_that_cannot_be_had_is_told(
         ("\nhttp:\n  prot: 1", "relay.yaml line 3: http.prot: unknown field; did you mean port?"),
         ("http:\n  port: 99999", "relay.yaml line 2: http.port: Input should be less than or equal to 65535"),
         ("http: {port: x}", "relay.yaml line 1: http.port: Input should be a valid integer"),
+        ("http: {port: yes}", "relay.yaml line 1: http.port: must be a number"),
+        (
+            "connections: {tri: {vendor: x, baseUrl: 'https://h', maxInFlight: on}}",
+            "relay.yaml line 1: connections.tri.maxInFlight: must be a number",
+        ),
         ("http: {publicUrl: relay.example.com}", "relay.yaml line 1: http.publicUrl: must be an absolute URL"),
         ("http: {publicUrl: 'https://u:p@h'}", "relay.yaml line 1: http.publicUrl: must be an absolute URL"),
         ("http: {publicUrl: 'https://h/?q'}", "relay.yaml line 1: http.publicUrl: must be an absolute URL"),
@@ -530,6 +552,14 @@ def test_no_secret_of_a_variable_in_an_error(value: str) -> None:
         load(None, {"RELAY_SECRET_KEY": value})
 
     assert CANARY not in f"{refused.value} {refused.value.__cause__}"
+
+
+@pytest.mark.parametrize("file", ["deploy/relay.yaml", "deploy/examples/prefect/relay.yaml", None])
+def test_the_schema_takes_the_settings_that_relay_takes(file: str | None) -> None:
+    """Those that come with it, with declarations in files of their own and values from elsewhere, and the whole."""
+    text = WHOLE if file is None else (Path(__file__).parents[1] / file).read_text()
+
+    assert [] == [*Draft202012Validator(Settings.model_json_schema()).iter_errors(yaml.safe_load(text))]
 
 
 def test_the_schema_takes_what_files_say() -> None:
