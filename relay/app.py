@@ -266,6 +266,8 @@ class Relay:
             take=self.accept.take,
             callback=self.receive.take,
             webhook=self.receive.take_fixed,
+            awaited=self.receive.awaited,
+            awaited_at=self.receive.awaited_at,
             store=self.store,
             accounts=self.accounts,
             readiness=self.readiness,

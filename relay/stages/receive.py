@@ -72,6 +72,16 @@ class Receive:
         self._at_hand: dict[str, Job] = {}
         self._next_drop = 0.0
 
+    def awaited(self, token: str) -> bool:
+        """Whether a callback may come with this token."""
+        named = self._callbacks.recognise(token)
+        return named is not None and named.connection in self._accounts
+
+    def awaited_at(self, connection: str) -> bool:
+        """Whether one may come to this connection's fixed URL."""
+        account = self._accounts.get(connection)
+        return account is not None and bool(account.webhook_secrets and _reportings(account))
+
     async def take(self, token: str, callback: Callback) -> Verdict:
         """Store a callback, durably, if it is the vendor's. Raises StoreUnavailable."""
         named = self._callbacks.recognise(token)

@@ -16,12 +16,14 @@ from relay.ports import Verdict
 
 async def receive(call: Call) -> web.Response:
     """200 once the callback is durable, also for a late or a repeated one."""
-    return _told(await call.doors.callback(call.request.match_info["token"], await _callback(call)))
+    token = call.request.match_info["token"]
+    return _told(await call.doors.callback(token, await _callback(call, awaited=call.doors.awaited(token))))
 
 
 async def receive_fixed(call: Call) -> web.Response:
     """The same at the one URL of a connection: which job it is about, the callback says."""
-    return _told(await call.doors.webhook(call.request.match_info["connection"], await _callback(call)))
+    name = call.request.match_info["connection"]
+    return _told(await call.doors.webhook(name, await _callback(call, awaited=call.doors.awaited_at(name))))
 
 
 async def index(call: Call) -> web.Response:
@@ -41,13 +43,14 @@ async def index(call: Call) -> web.Response:
     return answer(StrayPage(items=items, next=page.next))
 
 
-async def _callback(call: Call) -> Callback:
+async def _callback(call: Call, *, awaited: bool) -> Callback:
+    """Without its body where it is to nobody: anybody may send those, many at a time."""
     request = call.request
     return Callback(
         method=request.method,
         headers=_headers(request),
         query={_clean(name): _clean(value) for name, value in request.query.items()},
-        body=await read_body(request, call.doors.max_bytes),
+        body=await read_body(request, call.doors.max_bytes) if awaited else b"",
     )
 
 

@@ -54,7 +54,8 @@ class Greeted(Protocol):
 class Doors:
     """The ways in and what may be looked at.
 
-    `take` raises Refusal and StoreUnavailable, `callback` and `webhook` (a connection's fixed URL) StoreUnavailable.
+    `take` raises Refusal and StoreUnavailable, `callback` and `webhook` (a connection's fixed URL) StoreUnavailable;
+    `awaited` tells of a token, `awaited_at` of a connection, whether what comes there can be anybody's word.
     `readiness` gives the body of /readyz, `metrics` that of /metrics in Prometheus' text format. `wake_announce` is
     called when a delivery became due. `trial` sends a subscription one test event, `greet` asks a connection's vendor
     whether it lets relay in. `broker_away` says why nothing can be published now, None if it can. `vendors` are all
@@ -65,6 +66,8 @@ class Doors:
     take: Callable[[Asked], Awaitable[Accepted | Repeat]]
     callback: Callable[[str, Callback], Awaitable[Verdict]]
     webhook: Callable[[str, Callback], Awaitable[Verdict]]
+    awaited: Callable[[str], bool]
+    awaited_at: Callable[[str], bool]
     store: Store
     accounts: Mapping[str, Account]
     readiness: Callable[[], Awaitable[Mapping[str, Any]]]

@@ -86,6 +86,17 @@ async def test_an_address_that_relay_never_made_is_unknown(http: ClientSession, 
     assert (404, "not_found") == (status, problem["code"])
 
 
+@pytest.mark.parametrize("path", ["/v1/callbacks/tri.run.job_1.0", "/v1/webhooks/tri"])
+async def test_the_body_of_a_callback_to_nobody_is_not_awaited(relay: Relay, path: str) -> None:
+    """Nobody fills the memory who knows no address of relay's: the head alone is answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.server.port)
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: relay\r\nContent-Length: 1000000\r\n\r\n".encode())
+    status = await reader.readline()
+    writer.close()
+
+    assert b"HTTP/1.1 404 Not Found\r\n" == status
+
+
 async def test_a_huge_callback_is_refused(http: ClientSession, address: CallbackAddress) -> None:
     """A body beyond the cap is a 413 problem."""
     status, _ = await call(http, address.url, b"x" * 20001)
