@@ -343,8 +343,8 @@ def read(message: DeliveredMessage) -> Incoming:
     if type(key) is Unreadable:
         bad = (*bad, "routing_key")
     headers: dict[str, Any] = properties.headers or {}
-    if bad:
-        headers = {name: value for name, value in headers.items() if f"headers.{name}" not in bad}
+    if wrong := frozenset(bad):
+        headers = {name: value for name, value in headers.items() if f"headers.{name}" not in wrong}
     return Incoming(
         body=message.body,
         headers=headers,

@@ -1,7 +1,7 @@
 """Sending a message on as it came, byte for byte: what could not be read goes on unread."""
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from pamqp import commands, encode
@@ -58,20 +58,28 @@ def copy(
                 extra[header] = value
     if len(parts.get("message_id", b"\0")) == 1:
         parts["message_id"] = encode.short_string(new_id())
+    replaced = extra.keys() | BROKERS_OWN
     old = [
         entry
-        for key, _, entry in table_entries(parts.get("headers", bytes(4)))
-        if (name := key.decode(errors="replace")) not in (extra.keys() | BROKERS_OWN) and not drop(name)
+        for key, _, entry in table_entries(parts.pop("headers", bytes(4)))
+        if (name := key.decode(errors="replace")) not in replaced and not drop(name)
     ]
-    new = [encode.short_string(key) + encode.encode_table_value(value) for key, value in extra.items()]
-    taken = sum(len(part) for name, part in parts.items() if name != "headers")
-    while old and taken + sum(map(len, old + new)) > room:
-        old.remove(max(old, key=len))
-    parts.pop("headers", None)
-    if old or new:
-        table = b"".join(old + new)
+    new = b"".join(encode.short_string(key) + encode.encode_table_value(value) for key, value in extra.items())
+    table = b"".join(_fitting(old, room - len(new) - sum(map(len, parts.values())))) + new
+    if table:
         parts["headers"] = struct.pack(">I", len(table)) + table
     return Verbatim(put_together(parts), read_short_text(parts["message_id"])[1])
+
+
+def _fitting(entries: Sequence[bytes], room: int) -> list[bytes]:
+    """The entries without the largest, so that they fit, in their order."""
+    excess, gone = sum(map(len, entries)) - room, set[int]()
+    for number in sorted(range(len(entries)), key=lambda number: len(entries[number]), reverse=True):
+        if excess <= 0:
+            break
+        excess -= len(entries[number])
+        gone.add(number)
+    return [entry for number, entry in enumerate(entries) if number not in gone]
 
 
 def _take_apart(raw: bytes) -> dict[str, bytes]:

@@ -49,6 +49,17 @@ def test_headers_never_outgrow_their_frame() -> None:
     assert found.headers == {"small": 1, "x-relay-reason": "r" * 100}
 
 
+def test_of_very_many_headers_as_many_are_kept_as_fit() -> None:
+    """Tens of thousands of small ones keep their order, and hold nobody up: sifted one by one they took minutes."""
+    many = {f"{number:05}": None for number in range(18_000)}
+    added = {"x-relay-errors": "e" * 16_000}
+    found = copied(Basic.Properties(headers=many), add=added).headers or {}
+
+    assert 16_000 < len(found) < 18_000
+    assert list(found) == sorted(found)
+    assert added.items() <= found.items()
+
+
 @pytest.mark.parametrize("raw", [b"\xff", b"ok\xff\xff", "ü".encode(), b"\xf0\x9f"])
 def test_unreadable_text_never_grows(raw: bytes) -> None:
     """What stands for a wrong text fits where the text stood."""
