@@ -160,10 +160,11 @@ def unlooked(response: Response, message: str, details: Mapping[str, JsonValue] 
 
 def _redirected(response: Response) -> str:
     """What to do about a redirect; nothing for any other answer."""
-    if response.status not in {301, 302, 303, 307, 308}:
+    location = response.headers.get("location")
+    if response.status not in {301, 302, 303, 307, 308} or location is None:
         return ""
     try:
-        elsewhere = urlsplit(response.headers.get("location", "")).hostname
+        elsewhere = urlsplit(location).hostname
     except ValueError:
         elsewhere = None
     where = f" to {shorten(elsewhere, 100)}" if elsewhere else ""
