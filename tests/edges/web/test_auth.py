@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from aiohttp import ClientSession
 
 from relay.app import Relay
+from relay.core.signature import timestamped
 from relay.simulators.trifacta import TrifactaSimulator
-from tests.running import RECIPE, running, settings
+from tests.running import RECIPE, running, settings, until
 
 TOKENS = {
     "reader": {"scopes": ["read"]},
@@ -29,6 +31,7 @@ async def relay(tmp_path: Path, vendor: TrifactaSimulator) -> AsyncIterator[Rela
     ]
     given = settings(tmp_path, vendor, tokens=tokens)
     given["connections"]["other"] = given["connections"]["tri"]
+    given["connections"]["tri"] = {**given["connections"]["tri"], "webhookSecret": "key"}
     async with running(tmp_path, given) as relay:
         yield relay
 
@@ -104,6 +107,57 @@ async def test_a_limited_token_asks_its_connections_alone(http: ClientSession) -
     status, problem = await ask(http, "POST", "/v1/jobs", "limited", {"connection": "tri", "parameters": RECIPE})
 
     assert (403, "connection") == (status, problem["errors"][0]["path"])
+
+
+async def test_nothing_of_another_connection_is_shown_or_done(http: ClientSession) -> None:
+    """To a token that is limited to connections no list, no id, no count and no act knows of what belongs to others:
+    neither jobs and deliveries, nor subscriptions, callbacks and acts."""
+    hook = {"url": "http://127.0.0.1:1/x", "schedule": [0]}
+    body = {"connection": "tri", "parameters": RECIPE, "webhooks": [hook]}
+    _, row = await ask(http, "POST", "/v1/jobs", "submitter", body)
+    definition = {"name": "theirs", "url": hook["url"], "connections": ["tri"], "triggerEvent": "onJobFailure"}
+    _, one = await ask(http, "POST", "/v1/subscriptions", "operator", definition)
+    report = b'{"jobid": "12345", "jobstatus": "Complete"}'
+    signed = {"x-webhook-signature": timestamped("key", report, time.time())}
+    async with http.post("/v1/webhooks/tri", data=report, headers=signed):
+        pass
+
+    async def given_up() -> Any:
+        return (await ask(http, "GET", "/v1/deliveries?state=exhausted", "reader"))[1]["items"]
+
+    (delivery,) = await until(given_up)
+    lists = {"jobs": "reader", "deliveries": "reader", "subscriptions": "reader", "callbacks": "reader"}
+    lists |= {"acts": "operator"}
+    known, seen = [
+        [len((await ask(http, "GET", f"/v1/{name}", as_whom or token))[1]["items"]) for name, token in lists.items()]
+        for as_whom in (None, "limited")
+    ]
+    found = [
+        (await ask(http, "POST", f"/v1/{what}", whom, {"filter": chosen, "dryRun": True}))[1]["count"]
+        for what, chosen in (("jobs/rerun", {}), ("jobs/cancel", {}), ("deliveries/redeliver", {"undelivered": True}))
+        for whom in ("operator", "limited")
+    ]
+    by_id = [
+        await ask(http, method, f"/v1/{path}", "limited", {} if method == "PATCH" else None)
+        for method, path in (
+            ("GET", f"jobs/{row['jobId']}"),
+            ("GET", f"jobs/{row['jobId']}/result"),
+            ("POST", f"jobs/{row['jobId']}/cancel"),
+            ("POST", f"jobs/{row['jobId']}/rerun"),
+            ("GET", f"deliveries/{delivery['id']}?include=body"),
+            ("POST", f"deliveries/{delivery['id']}/redeliver"),
+            ("GET", f"subscriptions/{one['id']}"),
+            ("PATCH", f"subscriptions/{one['id']}"),
+            ("DELETE", f"subscriptions/{one['id']}"),
+            *(("POST", f"subscriptions/{one['id']}/{act}") for act in ("pause", "resume", "test", "rotate-secret")),
+            *(("POST", f"connections/tri/{act}") for act in ("pause", "resume", "test")),
+        )
+    ]
+
+    assert [[1] * 5, [0] * 5] == [known, seen]
+    assert [1, 0, 0, 0, 1, 0] == found
+    assert [404] * len(by_id) == [status for status, _ in by_id]
+    assert [] == [told for _, told in by_id if "theirs" in str(told) or "127.0.0.1" in str(told)]
 
 
 async def test_a_limited_token_does_not_learn_whose_a_request_id_is(http: ClientSession) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from aiohttp import ClientSession
+from yarl import URL
 
 from relay.app import Relay
 from relay.simulators.declared import AcmeSimulator
@@ -246,6 +247,15 @@ async def test_what_is_not_there_is_a_problem_too(http: ClientSession, path: str
     """Unknown jobs and unknown paths are 404 problems."""
     async with http.get(path) as answer:
         assert (404, "application/problem+json") == (answer.status, answer.content_type)
+
+
+async def test_an_id_may_be_percent_encoded(http: ClientSession) -> None:
+    """What a careful client encodes is the same id."""
+    _, row = await post(http, RUN)
+    async with http.get(URL(f"/v1/jobs/{row['jobId'].replace('_', '%5F')}", encoded=True)) as answer:
+        job = await answer.json()
+
+    assert (200, row["jobId"]) == (answer.status, job["jobId"])
 
 
 async def test_a_listing_finds_what_is_asked_for(http: ClientSession) -> None:
