@@ -23,8 +23,11 @@ MASK: Final = "***"
 _SECRET: Final = "secret|passw|passphrase|token|api[_-]?key|authorization|credential|private"  # noqa: S105 - names of secrets
 _SECRET_NAME: Final = re.compile(_SECRET, re.IGNORECASE)
 _SECRET_TEXT: Final = re.compile(
-    rf"""((?:{_SECRET})[\w-]*\\*["']?\s*[:=]\s*)(?:\\*"[^"\\]*(?:\\.[^"\\]*)*"?|[^\s,;&}}\]]+)""", re.IGNORECASE
+    rf"""((?<![\w-])(?=[\w-]*(?:{_SECRET}))[\w-]++\\*["']?\s*[:=]\s*)"""
+    r"""(?:\\*"[^"\\]*(?:\\.[^"\\]*)*"?|[^\s,;&}\]]+)""",
+    re.IGNORECASE,
 )
+"""A name that holds such a word, read once as a whole, and what stands behind it."""
 _URL: Final = re.compile(
     r"""([a-z][a-z0-9+.-]{1,20}://)(?:[^\s"'\\/?#]*@)?([^\s"'\\/?#@]*)(?:[/?#][^\s"'\\]*)?""", re.IGNORECASE
 )

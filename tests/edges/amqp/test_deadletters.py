@@ -150,5 +150,6 @@ def test_an_excerpt_shows_no_headers_value() -> None:
 def test_an_excerpt_is_an_excerpt() -> None:
     """It is short and soon made, whatever the body: deep, large (word for word it would take hours), or no text."""
     large = b"x" * 1_000_000
-    for body in (b"[" * 100_000, b"\xff" * 9999, b'"' + large + b'"', b'{"' + large + b'": 1}', large):
+    many = json.dumps(["secret" * 666] * 260).encode()
+    for body in (b"[" * 100_000, b"\xff" * 9999, b'"' + large + b'"', b'{"' + large + b'": 1}', large, many):
         assert len(excerpt(body)) <= 500
