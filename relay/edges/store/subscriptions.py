@@ -103,13 +103,16 @@ def keep(writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
 
 def _keep(one: Subscription, sealed: str | None, now: float) -> Script[Outcome]:
     name = None if one.configured else one.name
-    others = yield Run("subscription_named", {"name": name, "id": one.id})
-    if others:
+    named = Run("subscription_named", {"name": name, "id": one.id})
+    if others := (yield named):
         return partial(NameTaken, subscription_id=others[0][0])
     given = {"id": one.id, "name": name, "sealed": sealed, "state": one.state, "last_act": one.last_act, "now": now}
     if one.version == 0:
-        made = yield Run("new_subscription", given)
-        return Recorded if made else Stale
+        if (yield Run("new_subscription", given)):
+            return Recorded
+        # Another relay may have taken the name meanwhile.
+        others = yield named
+        return partial(NameTaken, subscription_id=others[0][0]) if others else Stale
     before = yield Run("subscriptions_faring", {"rows": dumps([one.id])})
     changed = yield Run("change_subscription", {**given, "version": one.version, "reason": one.reason})
     if not changed:

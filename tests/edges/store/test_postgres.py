@@ -26,6 +26,7 @@ from relay.ports import (
     CallbackPostponed,
     ConnectionTurned,
     DeliveryMoved,
+    NameTaken,
     Recorded,
     Repeat,
     Reply,
@@ -33,6 +34,8 @@ from relay.ports import (
     Store,
     StoreUnavailable,
     StraysMatched,
+    Subscription,
+    SubscriptionKept,
 )
 from tests.edges.store.conftest import PostgresEngine
 from tests.edges.store.making import (
@@ -223,6 +226,17 @@ async def test_who_freezes_in_a_transaction_holds_nobody_up(
     asleep.go_on.set()
 
     assert await late == Stale(job=now)
+
+
+async def test_one_name_at_two_relays_is_one_subscription(pair: tuple[Store, Store]) -> None:
+    """Of relays that make a subscription of one name at the same moment one does, and the other learns whose it is."""
+    for number in range(ROUNDS):
+        made = [Subscription(id=f"sub_{number}_{side}", name=f"n-{number}", definition={}) for side in "ab"]
+        changes = zip(pair, made, strict=True)
+        outcomes = await asyncio.gather(*(store.record(SubscriptionKept(subscription=one)) for store, one in changes))
+        (winner,) = [one.id for one, outcome in zip(made, outcomes, strict=True) if outcome == Recorded()]
+
+        assert [NameTaken(subscription_id=winner)] == [outcome for outcome in outcomes if outcome != Recorded()]
 
 
 async def test_one_request_at_two_relays_is_one_job(pair: tuple[Store, Store]) -> None:
