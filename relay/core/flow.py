@@ -145,11 +145,17 @@ def clean_json(body: bytes | str) -> JsonValue:
     """The same of a vendor, cleaned."""
     text = _text(body)
     value = _strict(text)
-    return clean(value) if _UNCLEAN.search(text) else value
+    return clean(value) if _unclean(text) else value
 
 
-_UNCLEAN = re.compile(r"\\u(?:0000|d[89a-f])|[\ud800-\udfff]", re.IGNORECASE)
-"""What a text must hold somewhere for anything in its JSON to be unclean: most hold none, and need no second look."""
+def _unclean(text: str) -> bool:
+    """Whether anything in this JSON may be unclean: most holds none, and needs no second look."""
+    escaped = "\\u" in text and _ESCAPED.search(text) is not None
+    return escaped or (not text.isascii() and _SURROGATE.search(text) is not None)
+
+
+_ESCAPED = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _text(body: bytes | str) -> str:
