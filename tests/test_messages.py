@@ -108,6 +108,8 @@ def test_a_bad_webhook_does_not_repeat_its_key() -> None:
         ("signatureHeader", "a b", "signatureHeader"),
         ("headers", {"Webhook-Id": "x"}, "headers.Webhook-Id"),
         ("headers", {"content-length": "x"}, "headers.content-length"),
+        ("headers", {"Transfer-Encoding": "chunked"}, "headers.Transfer-Encoding"),
+        ("headers", {"WEBHOOK-SIGNATURE": "x"}, "headers.WEBHOOK-SIGNATURE"),
         ("headers", {"x": "a\x7fb"}, "headers.x"),
         ("headers", {"x": 1}, "headers.x"),
         ("secretKey", "", ""),

@@ -54,6 +54,17 @@ async def test_the_same_request_again_is_the_same_job(bench: Bench) -> None:
     assert job.id == again.job.id
 
 
+async def test_repeats_are_counted(bench: Bench) -> None:
+    """A request that comes again is no new one, and shows."""
+    for _ in range(3):
+        await bench.ask({"requestId": "r", **RUN})
+
+    assert [1, 2] == [
+        bench.metrics.registry.get_sample_value("relay_requests_total", {"source": "http", "outcome": outcome})
+        for outcome in ("accepted", "repeat")
+    ]
+
+
 @pytest.mark.parametrize(
     "other", [{"metadata": {"a": 1.0}}, {"operation": "run"}, {"metadata": {"a": 1}, "target": None}]
 )

@@ -231,6 +231,15 @@ async def test_who_can_be_read_in_what_cannot_be_taken_is_told(furnish: Furnish,
         assert ("invalid_request", name, connection) == (letter.reason, data["requestId"], data["connection"])
 
 
+async def test_a_refusal_is_never_told_to_webhooks(furnish: Furnish) -> None:
+    """Not to the request's own, however good they are: whom they were meant for asked for nothing yet."""
+    request = {**RUN, "unknown": 1, "webhooks": [{"url": "https://hooks.example.com/x"}]}
+    async with furnish(exchange=EXCHANGE) as bench:
+        await bench.buried(json.dumps(request).encode(), message_id="m", reply_to="answers")
+
+        assert {"exchange", "reply"} == {one.kind for one in await bench.deliveries()}
+
+
 async def test_what_is_no_word_of_a_key_makes_none(furnish: Furnish) -> None:
     """Dots and the like would move the words of the routing key: who waits for `*.*.onJobFailure` hears of it. What was
     asked stands in the event."""

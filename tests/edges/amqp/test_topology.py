@@ -25,6 +25,20 @@ def test_every_queue_is_a_quorum_queue_that_loses_nothing() -> None:
     assert "x-dead-letter-exchange" not in queues["relay.events"]
 
 
+async def test_whatever_key_a_message_has_it_finds_its_queue(
+    start: Start, topology: Topology, pika_channel: BlockingChannel
+) -> None:
+    """Producers choose the key, and no event is unroutable: each queue is bound to all that its exchange gets."""
+    await start(topology)
+    for exchange in topology.bindings.values():
+        for key in ("", "tri", "a.b.c.d.e", "#", "x" * 255):
+            pika_channel.basic_publish(exchange, key, b"x", mandatory=True)
+    for queue in topology.bindings:
+        for _ in range(5):
+            while pika_channel.basic_get(queue, auto_ack=True)[0] is None:
+                pass
+
+
 async def test_a_dead_letter_outlives_many_returns(
     start: Start, topology: Topology, pika_channel: BlockingChannel, amqp_url: str
 ) -> None:
