@@ -120,3 +120,21 @@ async def test_metrics_are_for_prometheus(http: ClientSession) -> None:
         text = await answer.text()
 
     assert (200, True) == (answer.status, "# TYPE relay_requests_total counter" in text)
+
+
+async def test_whoever_asks_makes_no_series_of_their_own(http: ClientSession) -> None:
+    """What is counted is counted by what relay knows: no name that comes from outside becomes a label, however many are
+    tried, and no id does."""
+    async with http.post("/v1/jobs", json={"connection": "tri", "parameters": RECIPE}) as answer:
+        job_id = (await answer.json())["jobId"]
+    for path in ("/v1/webhooks/stranger", "/v1/callbacks/stranger", "/v1/callbacks/stranger.run.job_0.0", "/stranger"):
+        async with http.post(path, json={"jobid": "stranger"}):
+            pass
+    for body in ({"connection": "stranger"}, {"connection": "tri", "operation": "stranger"}, {"stranger": 1}):
+        async with http.post("/v1/jobs", json=body, headers={"Idempotency-Key": "stranger"}):
+            pass
+    async with http.get("/metrics") as answer:
+        text = await answer.text()
+
+    assert 'relay_callbacks_total{connection="",outcome="unknown"} 3.0' in text
+    assert ("stranger" in text, job_id in text) == (False, False)
