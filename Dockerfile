@@ -31,7 +31,8 @@ WORKDIR /var/lib/relay
 VOLUME /var/lib/relay
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Alive is whoever answers: a broker or a vendor that is down is no reason to be restarted.
+# Alive is whoever answers: a broker or a vendor that is down is no reason to be restarted. Another port than 8080 has to
+# be given as RELAY_HTTP__PORT: what a file of settings says is not seen here.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["python", "-c", \
   "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('RELAY_HTTP__PORT') or 8080), timeout=2); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["relay"]

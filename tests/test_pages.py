@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from relay import vendors
 from relay.cli import app
 from relay.core.room import Room
 from relay.core.vendor import OPERATIONS
@@ -79,6 +80,41 @@ def test_the_guide_writes_a_vendor_that_keeps_every_promise(guided: Room) -> Non
 
     assert ["__init__.py", "flows.py", "recorded.py", "reports.py", "wire.py"] == sorted(names)
     assert [] == broken
+
+
+def test_the_guides_vendor_is_found_in_the_registrys_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There its package is `relay.vendors.my_vendor`, and `relay vendors test my-vendor` finds its room."""
+    package = "relay.vendors.my_vendor"
+    (tmp_path / "my_vendor").mkdir()
+    for name, text in files():
+        (tmp_path / "my_vendor" / name).write_text(text.replace("from my_vendor", f"from {package}"))
+    monkeypatch.setattr(vendors, "__path__", [*vendors.__path__, str(tmp_path)])
+    monkeypatch.setattr(vendors, "VENDORS", {**VENDORS, "my-vendor": importlib.import_module(package).VENDOR})
+    found = vendors.room_of("my-vendor")
+    for name in [name for name in sys.modules if name.startswith(package)]:
+        del sys.modules[name]
+
+    assert "my-vendor" == found.name
+
+
+def _commands(page: Path) -> Iterator[list[str]]:
+    """The commands of relay's that a page shows or names, without what comes before `relay` and after the command."""
+    text = page.read_text("utf-8")
+    named = re.findall(r"`relay ([a-z][^`]*)`", " ".join(text.split()))
+    typed = "\n".join(re.findall(r"^```(?:sh|console)\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    shown = re.findall(r"^(?:\$ )?relay ([a-z].*)$", typed, re.MULTILINE)
+    for line in (*named, *shown):
+        yield re.split(r"\s[#>&|]", line)[0].split()
+
+
+def test_every_command_that_a_page_names_is_there() -> None:
+    """With every option that the page gives it."""
+    pages = [ROOT / "README.md", *(ROOT / "deploy").rglob("*.md"), *(ROOT / "relay").rglob("*.md")]
+    told = [(page.name, each) for page in pages for each in _commands(page)]
+    answers = [CliRunner().invoke(app, [*command, "--help"]) for _, command in told]
+
+    assert len(told) > 30
+    assert [] == [each for each, answer in zip(told, answers, strict=True) if answer.exit_code]
 
 
 def test_no_help_is_cut_short() -> None:

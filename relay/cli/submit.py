@@ -21,7 +21,8 @@ def submit(
     parameter: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY=VALUE", help="Dots nest: wrangledDataset.id=7. A value that is JSON is taken as such."
+            metavar="KEY=VALUE",
+            help="Dots nest: wrangledDataset.id=7. A value that is JSON is taken as such: a text of digits is '\"7\"'.",
         ),
     ] = None,
     request_id: Annotated[str | None, typer.Option(help="The request's id: the same one is not run twice.")] = None,

@@ -28,6 +28,6 @@ def room_of(name: str) -> Room:
     """The vendor's recorded exchanges, with which its room is tested. Raises KeyError for an unknown name."""
     if name not in (*VENDORS, EXAMPLE):
         raise KeyError(name)
-    folder = "declared" if name == EXAMPLE else name
+    folder = "declared" if name == EXAMPLE else name.replace("-", "_")
     recorded: Room = importlib.import_module(f"relay.vendors.{folder}.recorded").ROOM
     return recorded
