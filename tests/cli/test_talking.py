@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from relay.app import Relay
@@ -147,6 +150,31 @@ async def test_every_listing_has_json(relay: Relay, command: tuple[str, ...]) ->
     done = await inside(relay, *command, "--json")
 
     assert (0, list) == (done.exit_code, type(json.loads(done.stdout)))
+
+
+ALONE = {"serve", "demo", "check", "migrate", "secrets", "schema", "simulate", "topology", "dead-letters", "tokens"}
+ALONE_TOO = {("vendors", "validate"), ("vendors", "test")}
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command, by its words."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def test_every_command_that_talks_is_told_to_whom_alike() -> None:
+    """By --server and --token, or by RELAY_SERVER and RELAY_TOKEN; and every list has --json."""
+    found = {path: {each.name: each for each in command.params} for path, command in commands(get_command(app))}
+    talking = {path: options for path, options in found.items() if path[0] not in ALONE and path not in ALONE_TOO}
+    told = {(options["server"].envvar, options["token"].envvar) for options in talking.values()}
+
+    assert {("RELAY_SERVER", "RELAY_TOKEN")} == told
+    assert [] == [path for path in found if path not in talking and "token" in found[path]]
+    assert [] == [path for path in found if path[-1] == "list" and "as_json" not in found[path]]
+    assert 25 < len(talking)
 
 
 async def test_nobody_answers(cli: Cli) -> None:
