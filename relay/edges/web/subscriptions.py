@@ -15,7 +15,7 @@ from relay.edges.web.problems import Wrong, unprocessable
 from relay.edges.web.queries import PageQuery, page_by_name, read_query
 from relay.edges.web.redact import MASK, redacted, shown_url
 from relay.edges.web.route import OPERATE, READ, Call, Route, answer
-from relay.messages import Complaint, Message, SubscriptionPatch, SubscriptionRequest, rfc3339
+from relay.messages import Complaint, Message, SubscriptionPatch, SubscriptionRequest, rfc3339, wire_name
 from relay.ports import Condition, NoSubscription, NotByRequest, Subscription
 
 log = structlog.get_logger()
@@ -23,6 +23,7 @@ log = structlog.get_logger()
 GRACE = 86400.0
 """Seconds for which a replaced secret goes on to sign, unless another time is asked for."""
 LONGEST_GRACE = 30 * 86400.0
+_FIELDS = frozenset(wire_name(name, field) for name, field in SubscriptionRequest.model_fields.items())
 
 T = TypeVar("T")
 
@@ -195,12 +196,13 @@ def _audit(call: Call, act: str, one: Subscription, **more: Any) -> None:
 
 
 def _patched(before: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Each field given is replaced, null sets it back; headers, which nobody can read, are merged by name."""
+    """Each field given is replaced, null sets it back; headers, which nobody can read, are merged by name. A name that
+    is no field's stays, so that it is told."""
     given = dict(patch)
     if isinstance(given.get("headers"), dict):
         merged = {**before.get("headers", {}), **given["headers"]}
         given["headers"] = {name: value for name, value in merged.items() if value is not None}
-    return {name: value for name, value in {**before, **given}.items() if value is not None}
+    return {name: value for name, value in {**before, **given}.items() if value is not None or name not in _FIELDS}
 
 
 def _check_scope(call: Call, asked: SubscriptionRequest) -> None:

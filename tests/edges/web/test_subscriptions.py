@@ -143,7 +143,9 @@ async def test_a_change_replaces_what_it_names(http: ClientSession, receiver: Re
         heard.target,
         *(heard.headers.get(name) for name in ("x-b", "x-c", "x-a")),
     )
-    assert 422 == (await asked(http, "PATCH", path, urll="x"))[0]
+    for value in ("x", None):
+        refused, problem = await asked(http, "PATCH", path, urll=value)
+        assert (422, "urll: unknown field; did you mean url?") == (refused, problem["detail"])
 
 
 async def test_the_schedule_that_counts_is_shown(tmp_path: Path, vendor: TrifactaSimulator, receiver: Receiver) -> None:
