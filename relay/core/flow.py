@@ -14,6 +14,7 @@ turns them into a fact. The split says what the caller may safely do next.
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
@@ -134,17 +135,18 @@ Flow: TypeAlias = Generator[Request, Response, T]
 
 
 def strict_json(body: bytes | str) -> JsonValue:
-    """JSON that every reader can take: no NaN or Infinity, no integer beyond 64 bits, nothing deeper than DEEPEST.
+    """JSON that every reader takes for the same: no NaN or Infinity, no integer beyond 64 bits, nothing deeper than
+    DEEPEST, no name twice in one object.
 
     Raises ValueError or RecursionError.
     """
-    return _strict(_text(body))
+    return _read(_text(body), _STRICT)
 
 
 def clean_json(body: bytes | str) -> JsonValue:
-    """The same of a vendor, cleaned."""
+    """The same of a vendor, cleaned; of a name that it gives twice the last counts."""
     text = _text(body)
-    value = _strict(text)
+    value = _read(text, _LENIENT)
     return clean(value) if _unclean(text) else value
 
 
@@ -162,8 +164,8 @@ def _text(body: bytes | str) -> str:
     return body if isinstance(body, str) else body.decode(json.detect_encoding(body), "surrogatepass")
 
 
-def _strict(text: str) -> JsonValue:
-    value = _STRICT.decode(text)
+def _read(text: str, decoder: json.JSONDecoder) -> JsonValue:
+    value = decoder.decode(text)
     # Few brackets can't be many levels, and counting them costs next to nothing.
     if text.count("[") + text.count("{") > DEEPEST and _deeper_than(DEEPEST, value):
         raise ValueError(f"JSON of more than {DEEPEST} levels")
@@ -190,7 +192,17 @@ def _integer(digits: str) -> int:
     return number
 
 
-_STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_integer)
+def _object(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    """Of a name that stands twice one reader takes the first value, another the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        raise ValueError(f"the name {name[:100]!r} stands more than once in one object")
+    return found
+
+
+_LENIENT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_integer)
+_STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_integer, object_pairs_hook=_object)
 
 
 def _deeper_than(levels: int, value: JsonValue) -> bool:

@@ -90,6 +90,15 @@ def test_deep_json_is_read_to_its_limit(text: str) -> None:
     assert json.loads(text) == strict_json(text)
 
 
+def test_a_name_stands_once_in_an_object() -> None:
+    """Who asks twice for something else is told which name it is; of what a vendor says twice the last counts."""
+    text = '{"a": 1, "b": {"c": 1, "d": 2, "c": 3}}'
+
+    with pytest.raises(ValueError, match="the name 'c' stands more than once"):
+        strict_json(text)
+    assert {"a": 1, "b": {"c": 3, "d": 2}} == Response(status=200, body=text.encode()).json()
+
+
 def test_brackets_in_texts_and_rows_are_no_depth() -> None:
     """Only levels count: not brackets inside strings, and not many rows beside each other."""
     value = ["[" * 1000, *([[{}]] * 1000)]

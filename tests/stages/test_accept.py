@@ -188,6 +188,8 @@ BAD_BYTES = [
     (b'{"metadata": {"a": 1e400}}', 400),
     (b'{"metadata": {"a": 123456789012345678901234567890}}', 400),
     (b'{"metadata": {"a": ' + b"9" * 5000 + b"}}", 400),
+    (b'{"connection": "tri", "connection": "other", "parameters": {"wrangledDataset": {"id": 7}}}', 400),
+    (b'{"connection": "tri", "parameters": {"wrangledDataset": {"id": 7, "id": 8}}}', 400),
     (b'{"metadata": ' + b"[" * 150 + b"]" * 150 + b"}", 400),
     (b"[" * 90_000, 400),
     (b"[]", 422),
@@ -198,7 +200,8 @@ BAD_BYTES = [
 
 @pytest.mark.parametrize(("body", "status"), BAD_BYTES, ids=[body[:24].decode("latin-1") for body, _ in BAD_BYTES])
 async def test_what_is_no_json_object_is_refused(bench: Bench, body: bytes, status: int) -> None:
-    """Garbage, NaN, infinities, huge integers and bottomless nesting are no JSON; another value is no request."""
+    """Garbage, NaN, infinities, huge integers, bottomless nesting and names given twice are no JSON; another value is
+    no request."""
     refusal = await bench.refusal(body)
 
     assert (ErrorCode.INVALID_REQUEST, status, "") == (refusal.code, refusal.status, refusal.complaints[0].path)
