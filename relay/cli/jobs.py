@@ -156,8 +156,8 @@ def _act(act: str, client: Client, job: str | None, chosen: Row, *, wait: bool, 
     if as_json:
         output.print_json(found)
         return
-    done = {"cancel": "canceled", "rerun": "run again"}[act]
-    typer.echo(f"{found['count']} {'would be' if dry_run else 'are'} {done}")
+    would, done = {"cancel": ("canceled", "being canceled"), "rerun": ("run again", "run again")}[act]
+    typer.echo(f"{found['count']} {f'would be {would}' if dry_run else f'are {done}'}")
     for job_id in found["first"]:
         typer.echo(job_id)
     if found["count"] > len(found["first"]):
