@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import re
 import signal
 import ssl
 import time
@@ -114,6 +115,7 @@ class Relay:
     async def opened(cls, settings: Settings, reload: Reload | None = None) -> AsyncIterator["Relay"]:
         """A relay on its store. `reload` reads the settings anew. Closes everything that it opened."""
         check(settings)
+        _warn_of_proxies(settings)
         vault = vault_of(settings)
         metrics = Metrics()
 
@@ -781,11 +783,23 @@ def _reply_policy(amqp: Amqp | None) -> ReplyPolicy:
 
 def _refuse_open_house(settings: Settings) -> None:
     """Without tokens anyone who reaches relay may use it: so nobody from elsewhere may reach it."""
-    if not settings.tokens and settings.http.host not in ("127.0.0.1", "::1", "localhost"):
+    if not settings.tokens and settings.http.host not in _THIS_MACHINE:
         raise SettingsError(
             f"http.host: {settings.http.host} is open to others and no token is configured: "
             "make one with `relay tokens create`, or serve 127.0.0.1"
         )
+
+
+def _warn_of_proxies(settings: Settings) -> None:
+    """One on this machine that says nothing of who asked, as not all do by default, looks like this machine itself."""
+    url = settings.http.public_url
+    if url is not None and not settings.tokens and not _LEADS_HERE.match(url):
+        hint = "what leads from there to here may let anybody use the API: make a token with `relay tokens create`"
+        logger.warning("api.open_to_proxies", public_url=url, hint=hint)
+
+
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
+_LEADS_HERE = re.compile(r"https?://(127\.0\.0\.1|\[::1\]|localhost)(:|/|$)")
 
 
 def _new_id() -> str:

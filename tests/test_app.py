@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,27 @@ async def look(relay: Relay, path: str) -> tuple[int, str]:
     """Status and text of what is at a path."""
     async with aiohttp.ClientSession() as session, session.get(relay.server.url + path) as answer:
         return answer.status, await answer.text()
+
+
+@pytest.mark.parametrize(
+    ("public_url", "tokens", "warned"),
+    [
+        ("https://relay.example.com", [], True),
+        ("https://relay.example.com", [{"name": "t", "sha256": "0" * 64, "scopes": ["read"]}], False),
+        ("http://127.0.0.1:8080", [], False),
+        (None, [], False),
+    ],
+)
+async def test_a_house_that_a_proxy_may_open_is_warned_of(
+    tmp_path: Path, public_url: str | None, tokens: Sequence[Mapping[str, Any]], warned: bool
+) -> None:
+    """What leads here from elsewhere may send everybody's requests on as this machine's own."""
+    settings = configured(tmp_path, http={"port": free_port(), "publicUrl": public_url}, tokens=tokens)
+    with capture_logs() as lines:
+        async with Relay.opened(settings):
+            pass
+
+    assert warned == ("api.open_to_proxies" in [line["event"] for line in lines])
 
 
 # --- what it refuses ---
