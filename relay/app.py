@@ -4,10 +4,12 @@ them in one task group, and drains them on stop.
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import re
 import signal
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
@@ -173,10 +175,7 @@ class Relay:
             await self.server.start()
         except OSError as error:
             http = self.settings.http
-            raise SettingsError(
-                f"http: cannot listen at {http.host}:{http.port}: {os.strerror(error.errno or 0)}: "
-                "set another http.port, or end what listens there"
-            ) from error
+            raise SettingsError(f"http: cannot listen at {http.host}:{http.port}: {_unheard(error)}") from error
 
     async def _close(self) -> None:
         await self.server.stop()
@@ -800,6 +799,17 @@ def _warn_of_proxies(settings: Settings) -> None:
 
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 _LEADS_HERE = re.compile(r"https?://(127\.0\.0\.1|\[::1\]|localhost)(:|/|$)")
+
+
+def _unheard(error: OSError) -> str:
+    """Why it cannot be listened there, and what to do."""
+    if isinstance(error, socket.gaierror):
+        return f"{error.strerror}: set http.host to an address of this machine"
+    advice = {
+        errno.EADDRINUSE: "set another http.port, or end what listens there",
+        errno.EADDRNOTAVAIL: "set http.host to an address of this machine",
+    }
+    return f"{os.strerror(error.errno or 0)}: {advice.get(error.errno or 0, 'set another http.port')}"
 
 
 def _new_id() -> str:

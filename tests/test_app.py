@@ -241,6 +241,21 @@ async def test_a_port_in_use_is_told_with_its_setting(tmp_path: Path) -> None:
                 pytest.fail("it started")
 
 
+async def test_a_host_that_is_none_is_told_with_its_setting(tmp_path: Path) -> None:
+    """A name that nobody knows, and an address of another machine, in the system's words and with what to do."""
+    token = {"name": "a", "sha256": "0" * 64, "scopes": ["read"]}
+    told = []
+    for host in ("nowhere.invalid", "192.0.2.1"):
+        with pytest.raises(SettingsError) as refused:
+            async with running(configured(tmp_path, http={"host": host, "port": 8080}, tokens=[token])):
+                pytest.fail("it started")
+        told.append(str(refused.value))
+
+    assert [True, True] == [text.startswith("http: cannot listen at ") for text in told]
+    assert [True, True] == [text.endswith(": set http.host to an address of this machine") for text in told]
+    assert "Unknown error" not in told[0]
+
+
 async def test_a_wrong_topology_ends_relay(tmp_path: Path, amqp_url: str) -> None:
     """An exchange of another kind than relay needs: it says so and ends, without a loop and without a leak."""
     connection = await aiormq.connect(amqp_url)
