@@ -85,6 +85,16 @@ def is_id(value: JsonValue) -> bool:
     return _ID.fullmatch(str(value)) is not None
 
 
+def is_other(told: JsonValue, asked: str) -> bool:
+    """Whether an answer that tells this id or name is about something else than was asked for. One that tells none is
+    not; neither case nor leading zeros make another of it."""
+    return told is not None and _plainly(str(told)) != _plainly(asked)
+
+
+def _plainly(text: str) -> str:
+    return text.strip().lower().lstrip("0")
+
+
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 

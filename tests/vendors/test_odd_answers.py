@@ -8,6 +8,7 @@ import pytest
 from relay.core import facts
 from relay.core.flow import JsonValue, Response, Unreadable
 from relay.core.room import CALLBACK, Answer, Recorded, Room, drive
+from relay.core.vendor import is_other
 from relay.vendors import room_of
 from relay.vendors.tailer.recorded import RUN_ID
 from relay.vendors.trifacta.recorded import answer
@@ -84,6 +85,25 @@ def test_another_jobs_end_is_not_ours(room: Room, own: str) -> None:
 
     assert isinstance(ours, facts.Succeeded)
     assert isinstance(other, facts.PollFailed | facts.NotFound | facts.StillRunning)
+
+
+@pytest.mark.parametrize(
+    ("told", "asked", "other"),
+    [
+        ("961247", "961247", False),
+        (961247, "961247", False),
+        (None, "961247", False),
+        ("C359AEF4", "c359aef4", False),
+        (7, "007", False),
+        ("Nightly ", "nightly", False),
+        (961248, "961247", True),
+        ("", "961247", True),
+        ({"id": 961247}, "961247", True),
+    ],
+)
+def test_an_answer_is_about_something_else_where_its_id_says_so(told: Any, asked: str, other: bool) -> None:
+    """However it is spelled; one that names nothing is about what was asked for."""
+    assert other is is_other(told, asked)
 
 
 @pytest.mark.parametrize(("listed", "kind"), [(99, facts.NotFound), (100, facts.PollFailed)])

@@ -41,7 +41,7 @@ from relay.core.facts import (
 )
 from relay.core.flow import JsonValue, Response, Unreadable
 from relay.core.job import ErrorCode, JobError
-from relay.core.vendor import is_id
+from relay.core.vendor import is_id, is_other
 
 VendorState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "canceled", "unknown"]
 Told: TypeAlias = Refused | NotSent | Unanswered
@@ -152,7 +152,7 @@ def read_execution(
     if body and not isinstance(status, str) and not is_id(named):
         return unclear(response, attempt, "Datameer's answer tells nothing: it has neither job-status nor execution")
     known = str(named) if is_id(named) else id
-    if id is not None and known != id:
+    if id is not None and is_other(known, id):
         return unclear(response, attempt, "Datameer's answer tells nothing: it is about another execution")
     return Execution(id=known, status=status if isinstance(status, str) else None, body=body)
 

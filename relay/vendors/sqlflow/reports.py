@@ -37,7 +37,7 @@ from relay.core.facts import (
 )
 from relay.core.flow import JsonValue, NotLetIn, NotReached, Response, Unreadable
 from relay.core.job import ErrorCode, Job, JobError
-from relay.core.vendor import is_id
+from relay.core.vendor import is_id, is_other
 from relay.vendors.sqlflow.wire import Outcome
 
 OUTCOMES: Mapping[str, Outcome] = {
@@ -207,7 +207,7 @@ def row_in(said: Said, named: Mapping[str, str]) -> Row | None:
         return None
     if "jobDetails" not in said.data:
         data = said.data
-        return data if all(str(data.get(key, asked)) == asked for key, asked in named.items()) else None
+        return None if any(is_other(data.get(key), asked) for key, asked in named.items()) else data
     listed = rows_named(said, named)
     return listed[0] if len(listed) == 1 else None
 

@@ -37,7 +37,7 @@ from relay.core.facts import (
 )
 from relay.core.flow import JsonValue, Response, Unreadable, clean_json
 from relay.core.job import ErrorCode, JobError
-from relay.core.vendor import Callback, is_id
+from relay.core.vendor import Callback, is_id, is_other
 
 VendorState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "canceled", "unknown"]
 
@@ -153,7 +153,7 @@ def read_one_job_group(
         group = read_object(response)
         if not isinstance(group.get("status"), str):
             raise Unreadable("the job group has no status")
-        if str(group.get("id", asked)) != asked:
+        if is_other(group.get("id"), asked):
             raise Unreadable("it is about another job group")
     except Unreadable as error:
         return untold(response, error)
