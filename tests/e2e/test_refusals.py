@@ -1,5 +1,6 @@
 """A request that cannot be run is never met with silence: its message is kept, and whoever can be told is told."""
 
+import gzip
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -83,8 +84,8 @@ UNREADABLE: Mapping[str, tuple[bytes, Mapping[str, Any]]] = {
     "too-deep": (b'{"parameters": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", {}),
     "not-unicode": (b'{"connection": "\xff"}', {}),
     "too-large": (b'{"metadata": {"a": "' + b"a" * 1024 * 1024 + b'"}}', {}),
-    "compressed": (json.dumps(RUN).encode(), {"content_encoding": "gzip"}),
-    "another-type": (json.dumps(RUN).encode(), {"content_type": "application/xml"}),
+    "compressed": (gzip.compress(json.dumps(RUN).encode(), mtime=0), {"content_encoding": "gzip"}),
+    "another-type": (b"<run connection='tri'/>", {"content_type": "application/xml"}),
     "another-version": (b'{"specversion": "9"}', {"content_type": "application/cloudevents+json"}),
 }
 
