@@ -407,10 +407,12 @@ class Stale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackKept:
-    """The callback is stored. `stored` is leased to the caller if held, None if it was a repeat or not asked for."""
+    """The callback is stored. `stored` is leased to the caller if held, None if it was a `repeat` or not asked for."""
 
     job: Job
     stored: StoredCallback | None
+    repeat: bool = False
+    """The same body had come before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -194,10 +194,12 @@ class Receive:
         self._metrics.callbacks.labels(named.connection, "unsigned").inc()
         log.warning("callback.refused", connection=named.connection, job=named.job_id, reason=why)
         job = await self._store.job(named.job_id)
-        if job is not None and job.state is State.RUNNING and not job.nudged:
-            await self._recorder.learn(
-                job, facts.Nudged(reason=f"a callback was refused: {why}"), "webhook", leased=False, heard=False
-            )
+        if job is not None:
+            await self._look_again(job, f"a callback was refused: {why}")
+
+    async def _look_again(self, job: Job, why: str) -> None:
+        if job.state is State.RUNNING and not job.nudged:
+            await self._recorder.learn(job, facts.Nudged(reason=why), "webhook", leased=False, heard=False)
 
     async def _keep(self, named: Named, callback: Callback) -> Verdict:
         reserved = self._loop.reserve(named.connection)
@@ -222,7 +224,10 @@ class Receive:
                 self._at_hand[kept.stored.id] = kept.job
                 self._loop.hand(kept.stored)
                 handed = True
-            log.debug("callback.stored", **log_context(kept.job), repeat=reserved and kept.stored is None)
+            log.debug("callback.stored", **log_context(kept.job), repeat=kept.repeat)
+            if kept.repeat:
+                # Some tell each change of a job in the same words.
+                await self._look_again(kept.job, "a callback came again")
         finally:
             if reserved and not handed:
                 self._loop.release(named.connection)

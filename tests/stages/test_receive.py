@@ -290,6 +290,20 @@ async def test_a_callback_in_the_middle_of_a_look_brings_another(furnish: Furnis
         assert State.SUCCEEDED is (await bench.now(job)).state
 
 
+async def test_a_callback_in_the_same_words_brings_another_look(furnish: Furnish, vendor: TrifactaSimulator) -> None:
+    """Some vendors tell each change of a job alike: the second time it is news again, where only callbacks are."""
+    async with furnish(connection=UNSIGNED) as bench:
+        job = await running(bench, PUSHED)
+        await call(bench, job, "Complete", secret="")
+        await bench.settle()
+        assert State.RUNNING is (await bench.now(job)).state
+        vendor.finish(job.vendor_job_id or "", "Complete")
+        assert "stored" == await call(bench, job, "Complete", secret="")
+        await bench.settle()
+
+        assert State.SUCCEEDED is (await bench.now(job)).state
+
+
 async def test_an_unsigned_callback_proves_that_a_submit_arrived(furnish: Furnish, vendor: TrifactaSimulator) -> None:
     """Only the vendor was given the token: the submit is not asked for again, and its end is confirmed at once."""
     async with furnish(connection=UNSIGNED) as bench:

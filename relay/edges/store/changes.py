@@ -321,7 +321,8 @@ class Changes:
         if row is None:
             return Unknown()
         job = rows.job(row, self._vault, now)
-        return CallbackKept(job=job, stored=rows.fresh_callback(came, job.lane) if new and came.hold else None)
+        stored = rows.fresh_callback(came, job.lane) if new and came.hold else None
+        return CallbackKept(job=job, stored=stored, repeat=not new)
 
     def _finish_callbacks(self, writes: Sequence[Write], _: float) -> Script[Sequence[Outcome]]:
         done = yield Run("finish_callbacks", {"rows": array(write.row for write in writes)})

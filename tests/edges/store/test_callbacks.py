@@ -61,6 +61,7 @@ async def test_a_repeated_callback_is_one(store: Store) -> None:
     third = await kept(store, job, hold=30.0)
 
     assert (second.stored, third.stored) == (None, None)
+    assert (first.repeat, second.repeat, third.repeat) == (False, True, True)
     assert await waiting(store) == []
 
 
