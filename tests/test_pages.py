@@ -1,6 +1,7 @@
 """What the pages for readers say is so."""
 
 import importlib
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -11,22 +12,23 @@ from typer.testing import CliRunner
 
 from relay import vendors
 from relay.cli import app
+from relay.core.job import ADVICE
 from relay.core.room import Room
 from relay.core.vendor import OPERATIONS
 from relay.kit import Broken, cases_of
+from relay.messages import JobEvent, JobRequest
+from relay.metrics import Metrics
+from relay.settings import load
 from relay.vendors import VENDORS
 
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
 GUIDE = (ROOT / "relay/vendors/README.md").read_text("utf-8")
 
 
 def matrix() -> dict[str, dict[str, str]]:
     """The README's table of operations: what it says of each vendor."""
-    rows = [
-        line.strip("| \n").split("|")
-        for line in (ROOT / "README.md").read_text("utf-8").splitlines()
-        if line.startswith("|")
-    ]
+    rows = [line.strip("| \n").split("|") for line in README.splitlines() if line.startswith("|")]
     (head,) = [row for row in rows if row[0].strip() == "operation"]
     vendors = [cell.strip().partition("]")[0].lstrip("[") for cell in head[2:]]
     found: dict[str, dict[str, str]] = {}
@@ -47,6 +49,47 @@ def test_the_readme_says_what_each_vendor_can_be_asked() -> None:
 
     assert set(VENDORS) == set(told["run"])
     assert expected == told
+
+
+def blocks(language: str) -> list[str]:
+    """The README's examples in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def test_the_readmes_request_and_event_are_such() -> None:
+    """The request would be taken, but for its shortened secret, and the event has every field of a real one."""
+    request, event = blocks("json")
+    asked = JobRequest.model_validate_json(request.replace("whsec_c2VjcmV0...", "whsec_c2VjcmV0"))
+
+    assert ("nightly-2026-11-21", "onJobDone") == (asked.request_id, asked.webhooks[0].trigger_event)
+    assert json.loads(event) == json.loads(JobEvent.model_validate_json(event).wire())
+
+
+def test_the_readmes_settings_are_taken(tmp_path: Path) -> None:
+    """But for the token's shortened digest, and the place of the secret."""
+    (text,) = blocks("yaml")
+    (tmp_path / "secret").write_text("made-up")
+    given = text.replace("9f86d0…", "a" * 64).replace("/run/secrets/trifacta", str(tmp_path / "secret"))
+    (tmp_path / "relay.yaml").write_text(given, "utf-8")
+    settings = load(tmp_path / "relay.yaml", {"RELAY_HTTP__PUBLIC_URL": "https://relay.example.com"})
+
+    assert ["trifacta-prod"] == list(settings.connections)
+    assert "https://relay.example.com" == settings.http.public_url
+
+
+def test_the_readme_says_what_to_do_about_each_code() -> None:
+    """In the words that relay itself has for it."""
+    told = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", README, re.MULTILINE))
+    advice = {code.value: text for code, text in ADVICE.items()}
+
+    assert advice == {code: told[code].replace("`GET /v1/connections`", "GET /v1/connections") for code in advice}
+
+
+def test_the_metrics_that_the_readme_names_are_there() -> None:
+    """Under the names that it gives them."""
+    known = {family.name for family in Metrics().registry.collect()}
+
+    assert set() == set(re.findall(r"`(relay_\w+)", README)) - known
 
 
 def files() -> Iterator[tuple[str, str]]:

@@ -395,7 +395,8 @@ ROUTES = (
         method="POST",
         path=f"{_ONE}/rotate-secret",
         handle=rotate,
-        summary="Make a new signing secret, shown in this answer alone. The old one signs as well for `graceSeconds`.",
+        summary="Make a new signing secret, shown in this answer alone. With `standard` the old one signs as well "
+        "for `graceSeconds`.",
         scopes=OPERATE,
         body=RotateRequest,
         bare=True,
