@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from relay import vendors
+from relay.app import accounts_of, vendors_of
 from relay.cli import app
 from relay.core.job import ADVICE
 from relay.core.room import Room
@@ -73,7 +74,7 @@ def test_the_readmes_settings_are_taken(tmp_path: Path) -> None:
     (tmp_path / "relay.yaml").write_text(given, "utf-8")
     settings = load(tmp_path / "relay.yaml", {"RELAY_HTTP__PUBLIC_URL": "https://relay.example.com"})
 
-    assert ["trifacta-prod"] == list(settings.connections)
+    assert ["trifacta-prod"] == list(accounts_of(settings, vendors_of(settings)))
     assert "https://relay.example.com" == settings.http.public_url
 
 
