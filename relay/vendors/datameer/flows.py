@@ -19,6 +19,7 @@ from relay.core.facts import (
     Refused,
     StillRunning,
     Submitted,
+    Succeeded,
     Unanswered,
     VendorFact,
 )
@@ -153,14 +154,19 @@ def fact_of(connection: Connection, seen: Execution | Told) -> Fact:
 
 
 def poll_sequence(connection: Connection, job: Job) -> Flow[Fact]:
-    """How a sequence fares: its executions in their order, up to the first that has not ended."""
+    """How a sequence fares: its executions in their order, up to the first that has not ended. That one is gone is told
+    only where no other is at work, or says better why it cannot end well."""
     parts: list[VendorFact] = []
+    gone: NotFound | None = None
     details: dict[str, JsonValue] = {}
     for place, own in enumerate(job.vendor_job_ids, start=1):
         seen = yield from look_at(connection, job, own)
         fact = fact_of(connection, seen)
         if isinstance(fact, NotFound) and any(isinstance(part, Failed | Canceled) for part in parts):
             continue  # what depends on a failed one never begins
+        if isinstance(fact, NotFound):
+            gone = gone or NotFound(message=f"execution {own}: {fact.message}")
+            continue
         if not isinstance(fact, VendorFact):
             return fact
         parts.append(fact)
@@ -168,6 +174,8 @@ def poll_sequence(connection: Connection, job: Job) -> Flow[Fact]:
         if isinstance(fact, StillRunning):
             parts += [StillRunning(status=None)] * (len(job.vendor_job_ids) - place)
             break
+    if gone is not None and all(isinstance(part, Succeeded) for part in parts):
+        return gone
     ref = Ref(id=job.vendor_job_id or "", ids=job.vendor_job_ids)
     result = {"execution-plan": [_with_details(step, details) for step in job.memo or ()]}
     return together(parts, ref, result_in(result, secrets_of(connection)))

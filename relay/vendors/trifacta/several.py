@@ -246,8 +246,8 @@ def _whole(connection: Connection, job: Job, run: Run) -> Flow[VendorFact | Poll
 
 
 def job_groups_of(connection: Connection, job: Job) -> Flow[dict[str, JobGroup] | PollFailed | NotFound]:
-    """The run's job groups with their states, by id, none if none is made yet; or why they cannot be told. One that is
-    gone says so only when no other is at work any more."""
+    """The run's job groups with their states, by id, none if none is made yet; or why they cannot be told. That
+    one is gone is told only where no other is at work, or says better why the run cannot end well."""
     run, secrets = run_of(job), secrets_of(connection, job)
     groups: dict[str, JobGroup] = {}
     gone: NotFound | None = None
@@ -267,7 +267,7 @@ def job_groups_of(connection: Connection, job: Job) -> Flow[dict[str, JobGroup] 
                 gone = gone or NotFound(message=f"job group {each}: {one.message}")
             else:
                 groups[each] = one
-    if gone is not None and not any(_at_work(group) for group in groups.values()):
+    if gone is not None and all(reports.state_of(each["status"]) == "succeeded" for each in groups.values()):
         return gone
     return groups
 

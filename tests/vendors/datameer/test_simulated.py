@@ -289,6 +289,21 @@ async def test_a_sequence_fails_with_any_of_its_executions(vendor: Vendor) -> No
     assert f"execution {job.vendor_job_ids[1]} failed" in fact.error.message
 
 
+@pytest.mark.parametrize(
+    ("file", "kind"), [(PENDING, facts.StillRunning), (9001, facts.Failed), (9005, facts.NotFound)]
+)
+async def test_an_execution_that_is_gone_ends_no_sequence_that_is_at_work(
+    vendor: Vendor, file: int, kind: type[Fact]
+) -> None:
+    """It cannot end well any more; what its other executions say is waited for, and counts before that."""
+    job = await sequence(vendor, 9005, file)
+    del vendor.server.executions[job.vendor_job_ids[0]]
+    fact = await vendor.poll(job)
+
+    assert isinstance(fact, kind)
+    assert not isinstance(fact, facts.NotFound) or fact.message.startswith(f"execution {job.vendor_job_ids[0]}: ")
+
+
 async def test_a_sequence_of_nothing_is_refused(vendor: Vendor) -> None:
     """In the older family's words."""
     vendor.connection = ROOM.connection(vendor.server.url, sequenceSeparator=";")

@@ -210,6 +210,17 @@ async def test_a_job_group_that_is_gone_waits_for_the_others() -> None:
     assert gone.message.startswith("job group 961248: Trifacta answered 404")
 
 
+async def test_a_job_group_that_is_gone_hides_no_failure_of_another() -> None:
+    """The one that failed says why."""
+    async with at(duration=0.0, flow_runs=False) as vendor:
+        job = await vendor.started(RUN_FLOW, flow(9001, 7))
+        del vendor.server.job_groups["961248"]
+        _, fact = await vendor.poll(RUN_FLOW, job)
+
+    assert isinstance(fact, facts.Failed)
+    assert fact.error.message.startswith("job group 961247: ")
+
+
 @pytest.mark.parametrize("operation", [RUN_FLOW, RUN_DEPLOYMENT], ids=lambda operation: operation.name)
 async def test_one_job_group_that_fails_fails_the_run_and_tells_why(vendor: Vendor, operation: Operation) -> None:
     """The recipes 9001 and 9002 fail and are canceled; the reason names the job group."""
