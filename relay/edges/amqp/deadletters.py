@@ -13,6 +13,7 @@ from typing import Any, Final
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
+from relay.core.flow import clean, clean_json
 from relay.edges.amqp.link import Backoff, Link, close
 from relay.edges.amqp.publish import Publisher
 from relay.edges.amqp.topology import RPC_TIMEOUT, Topology, check_queue
@@ -170,14 +171,15 @@ def _unix(at: object) -> float | None:
         return at.timestamp()
     try:
         return datetime.fromisoformat(str(at)).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
 def _errors(text: object) -> tuple[Mapping[str, str], ...]:
+    """As relay wrote them; a producer's own header of that name, on what the broker gave up, may be anything."""
     try:
-        found = json.loads(str(text))
-    except ValueError:
+        found = clean_json(str(text))
+    except (ValueError, RecursionError):
         return ()
     return tuple(error for error in found if isinstance(error, dict)) if isinstance(found, list) else ()
 
@@ -190,7 +192,7 @@ def excerpt(body: bytes) -> str:
         text = json.dumps(_masked(json.loads(text)), ensure_ascii=False)
     except (ValueError, RecursionError):
         text = _masked_text(text)
-    return text[:EXCERPT]
+    return clean(text[:EXCERPT])  # half a surrogate pair can be written nowhere
 
 
 def _masked_text(text: str) -> str:

@@ -108,6 +108,20 @@ async def test_what_the_broker_gave_up_shows_as_such(
     assert set(properties.headers or {}) <= {"x-delivery-count"}
 
 
+@pytest.mark.parametrize(
+    ("errors", "at"), [("[" * 5000, "0001-01-01T00:00:00"), ('["\\ud800"]', "soon"), ('{"a": NaN}', "")]
+)
+async def test_forged_marks_end_no_listing(
+    tools: DeadLetters, topology: Topology, pika_channel: BlockingChannel, errors: str, at: str
+) -> None:
+    """What the broker itself gives up may carry headers of relay's names that its producer wrote."""
+    forged = pika.BasicProperties(headers={"x-relay-errors": errors, "x-relay-at": at, "x-death": [errors]})
+    pika_channel.basic_publish(topology.dead_letters_exchange, "k", b"forged", forged)
+    letter = next(letter for letter in await tools.list(ALL) if letter.excerpt == "forged")
+
+    assert ("delivery_limit", ()) == (letter.reason, letter.errors)
+
+
 async def test_a_queue_that_is_not_there_is_told(amqp_url: str, topology: Topology) -> None:
     """Without the dead-letter queue the tools say which one is missing."""
     with pytest.raises(TopologyError, match=f"no queue '{topology.dead_letters_queue}'"):
@@ -145,6 +159,11 @@ def test_an_excerpt_shows_no_headers_value() -> None:
     shown = '{"webhooks": [{"url": "https://hooks.example.com/***", "headers": {"X-Own": "***"}}]}'
 
     assert shown == excerpt(json.dumps(body).encode())
+
+
+def test_an_excerpt_can_be_written() -> None:
+    """Half a surrogate pair, for which a request is refused, ends no listing of the refused ones."""
+    assert '{"a\ufffd": ["\ufffd"]}' == excerpt(b'{"a\\ud800": ["\\udfff"]}')
 
 
 def test_an_excerpt_is_an_excerpt() -> None:
