@@ -111,10 +111,12 @@ Schedule: TypeAlias = Annotated[
 class Receiver(Message):
     """A URL that is told how jobs ended, and how. The field names are those of the vendors' own webhooks."""
 
-    url: Annotated[str, Field(max_length=4096)]
+    url: Annotated[str, Field(max_length=4096, repr=False)]
     method: Annotated[Method, BeforeValidator(_upper, json_schema_input_type=_AnyCase)] = "POST"
     trigger_event: Literal["onJobSuccess", "onJobFailure", "onJobDone"] = "onJobDone"
-    body: JsonValue = Field(default=None, description="Object or string with tokens; absent: the whole event.")
+    body: JsonValue = Field(
+        default=None, repr=False, description="Object or string with tokens; absent: the whole event."
+    )
     headers: dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]] = Field(
         default_factory=dict, repr=False
     )
@@ -251,7 +253,7 @@ class JobRequest(Message):
     request_id: RequestId | None = None
     connection: ConnectionName | None = None
     operation: OperationName = "run"
-    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    parameters: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
     completion: Completion = Field(default_factory=Completion)
     not_before: Start | None = None
     webhooks: tuple[Webhook, ...] = Field(default=(), max_length=50)

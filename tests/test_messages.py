@@ -366,3 +366,11 @@ def test_the_schema_takes_methods_in_any_case(method: str, taken: bool) -> None:
     schema = JobRequest.model_json_schema()["$defs"]["Webhook"]["properties"]["method"]
 
     assert taken == bool(re.search(schema["pattern"], method))
+
+
+def test_no_secret_of_a_request_is_in_its_repr() -> None:
+    """Parameters and bodies may hold some, and what stands behind a URL's host may let one in."""
+    hook = {"url": f"{URL}/s3cr3t", "headers": {"X-Any": "s3cr3t"}, "secretKey": "s3cr3t", "body": {"key": "s3cr3t"}}
+    given = {"connection": "c", "parameters": {"pin": "s3cr3t"}, "webhooks": [hook]}
+
+    assert "s3cr3t" not in repr(JobRequest.model_validate_json(json.dumps(given)))

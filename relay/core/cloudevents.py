@@ -3,7 +3,7 @@
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from relay.core.flow import JsonValue, strict_json
@@ -29,7 +29,7 @@ class Misfit(ValueError):
 class Envelope:
     """A request as found in its message: the JSON bytes of it, the event's `source/id`, its trace if that is one."""
 
-    request: bytes | JsonValue
+    request: bytes | JsonValue = field(repr=False)
     event_id: str | None = None
     traceparent: str | None = None
 

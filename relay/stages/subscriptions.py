@@ -10,7 +10,7 @@ import asyncio
 import base64
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import structlog
@@ -76,8 +76,8 @@ class Configured:
     """A subscription of the settings: its name there, its wire form, and its secret if it has one."""
 
     name: str
-    definition: Mapping[str, Any]
-    secret: str | None
+    definition: Mapping[str, Any] = field(repr=False)
+    secret: str | None = field(repr=False)
 
     @property
     def id(self) -> str:

@@ -1,5 +1,6 @@
 """What vendors share: settings that refuse what they don't know, and what an answer to a submit means."""
 
+import json
 import time
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from relay.core.answers import _TOKEN, hide_in, one_line, refusal, retry_after, seconds_of, unavailable, unlooked
+from relay.core.cloudevents import unwrap
 from relay.core.facts import NotSent, Refused, Unanswered
 from relay.core.flow import Request, Response
 from relay.core.job import ErrorCode
@@ -69,6 +71,8 @@ def test_secrets_are_in_no_repr() -> None:
         Callback(method="POST", headers={"x": secret}, query={"x": secret}, body=secret.encode()),
         Request(method="POST", path="/", headers={"x": secret}, query={"x": secret}, json=secret, form={"x": secret}),
         Account.model_validate({"userName": "relay", "apiToken": secret}),
+        Response(status=200, headers={"set-cookie": secret}, body=secret.encode()),
+        unwrap(json.dumps({"x": secret}).encode(), None, None, {}),
     ]
 
     assert all(secret not in repr(value) for value in values)

@@ -329,3 +329,10 @@ async def test_what_cannot_be_read_is_looked_at_again(bench: Bench, receiver: Re
         await asyncio.wait([running])
 
     assert first.id in known
+
+
+def test_no_secret_of_the_settings_is_in_a_repr() -> None:
+    """Of a subscription that stands there."""
+    definition = {"url": "https://hooks.example.com/s3cr3t", "headers": {"X-Any": "s3cr3t"}}
+
+    assert "s3cr3t" not in repr(Configured(name="ops", definition=definition, secret="s3cr3t"))
