@@ -192,7 +192,8 @@ def excerpt(body: bytes) -> str:
         text = json.dumps(_masked(json.loads(text)), ensure_ascii=False)
     except (ValueError, RecursionError):
         text = _masked_text(text)
-    return clean(text[:EXCERPT])  # half a surrogate pair can be written nowhere
+    shown: str = clean(text[:EXCERPT])  # half a surrogate pair can be written nowhere
+    return shown
 
 
 def _masked_text(text: str) -> str:
