@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from aiohttp import ClientSession
 from structlog.testing import capture_logs
 
+from relay.app import Relay
+from relay.edges.web import Server
+from relay.ports import Redeliver, Store, StoreUnavailable
 from relay.simulators.trifacta import TrifactaSimulator
 from tests.edges.http_peers import refused_port
 from tests.running import RECIPE, running, settings, until
@@ -113,6 +117,42 @@ async def test_many_are_sent_again_by_filter(http: ClientSession, receiver: Rece
     assert [("local", 240, {"target": host})] == [
         (line["by"], line["count"], line["filter"]) for line in logged if line["event"] == "audit.redeliver_all"
     ]
+
+
+class Leaving:
+    """A store that is away once it has recorded so many redeliveries."""
+
+    def __init__(self, store: Store, left: int) -> None:
+        self._store = store
+        self._left = left
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def record(self, change: Any) -> Any:
+        """As the store does, as long as it is there."""
+        self._left -= isinstance(change, Redeliver)
+        if self._left < 0:
+            raise StoreUnavailable("gone")
+        return await self._store.record(change)
+
+
+async def test_what_breaks_off_tells_how_many_are_sent_again(
+    relay: Relay, http: ClientSession, receiver: Receiver
+) -> None:
+    """Who asks again for those that had arrived sends some of them twice: the answer says how many, and those go."""
+    await told(http, *[receiver.url] * 3)
+    await all_in(http, "delivered")
+    store: Any = Leaving(relay.store, 2)
+    server = Server(replace(relay._doors(), store=store), "127.0.0.1", 0)
+    await server.start()
+    async with ClientSession(server.url) as broken:
+        status, problem = await posted(broken, "/v1/deliveries/redeliver", {"filter": {"state": "delivered"}})
+    await server.stop()
+    await receiver.until(lambda heard: len(heard) == 5)
+
+    assert (503, "store_unavailable") == (status, problem["code"])
+    assert "this is done in part, 2 so far; look at GET /v1/deliveries?state=pending before" in problem["detail"]
 
 
 @pytest.mark.parametrize(
