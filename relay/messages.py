@@ -5,6 +5,7 @@ JSON is camelCase, Python snake_case. Times are RFC 3339 in UTC with a Z, durati
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -149,6 +150,10 @@ class Receiver(Message):
                 yield "body", f"it is JSON, but none that can be filled in: {error}"
             except ValueError:
                 pass  # plain text
+        names = Counter(map(str.lower, self.headers))
+        for name in self.headers:
+            if names[name.lower()] > 1:
+                yield f"headers.{name}", "stands more than once: a header's name is the same in any case"
 
 
 class Webhook(Receiver):
