@@ -16,6 +16,7 @@ from relay.cli import (
     dead_letters,
     deliveries,
     jobs,
+    output,
     schema,
     secrets,
     serve,
@@ -95,7 +96,7 @@ def _tell(error: BaseException) -> None:
     if not _foreseen(error):
         traceback.print_exception(error)
     for line in (str(error) or type(error).__name__).splitlines():
-        typer.echo(f"relay: {line}", err=True)
+        typer.echo(f"relay: {output.plain(line)}", err=True)
 
 
 def _foreseen(error: BaseException) -> bool:

@@ -163,7 +163,7 @@ def _act(act: str, client: Client, job: str | None, chosen: Row, *, wait: bool, 
     if found["count"] > len(found["first"]):
         typer.echo("…")
     for each in found["refused"]:
-        typer.echo(f"{each['jobId']} is not: {each['code']}: {each['message']}")
+        typer.echo(f"{each['jobId']} is not: {each['code']}: {output.plain(each['message'])}")
 
 
 def _chosen(

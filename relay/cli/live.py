@@ -53,7 +53,7 @@ def watch(followed: Iterable[tuple[str, str]], cells: Callable[[str, str], tuple
             if kind == "gap":
                 typer.echo(f"relay: {json.loads(data)['detail']}", err=True)
             elif as_json:
-                typer.echo(data)
+                typer.echo(output.plain_json(data))
             else:
                 output.line(cells(kind, data))
 

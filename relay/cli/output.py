@@ -39,12 +39,20 @@ _PIPED_WIDTH = 1000
 
 def print_json(value: Any) -> None:
     """JSON for programs and people."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(plain_json(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def print_json_line(value: Any) -> None:
     """One of many values, each a line of its own for programs that read them as they come."""
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    typer.echo(plain_json(json.dumps(value, ensure_ascii=False)))
+
+
+def plain_json(text: str) -> str:
+    """The same JSON, with escapes in place of what a terminal would take for a command."""
+    return _ODD.sub(lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], text)
+
+
+_ODD = re.compile(r"[^\n -~]")
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], empty: str = "none") -> None:

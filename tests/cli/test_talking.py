@@ -258,6 +258,17 @@ async def test_nothing_that_a_terminal_obeys_is_printed(cli: Cli) -> None:
     assert ("\x1b" in shown.out, "[red]" in shown.out) == (False, True)
 
 
+async def test_json_holds_nothing_that_a_terminal_obeys(cli: Cli) -> None:
+    """Nor what is no ASCII and a command all the same; other letters stand as they are, and it is the same JSON."""
+    told = "\x9b2J\x7f\u202eä"
+    request = {"connection": "tri", "parameters": {"wrangledDataset": {"id": 7}}, "metadata": {"x": told}}
+    submitted = await cli("submit", "-", "--json", stdin=json.dumps(request))
+    shown = await cli("jobs", "show", submitted.json["jobId"], "--json")
+
+    assert (True, "ä" in shown.out) == (shown.out.replace("\n", "").isprintable(), True)
+    assert told == shown.json["metadata"]["x"]
+
+
 async def test_connections_are_paused_resumed_and_tested(cli: Cli) -> None:
     """Each act tells how the connection stands; the list does too."""
     paused = await cli("connections", "pause", "tri")
