@@ -106,6 +106,29 @@ def test_an_answer_is_about_something_else_where_its_id_says_so(told: Any, asked
     assert other is is_other(told, asked)
 
 
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (200, facts.Answered),
+        ("200", facts.Answered),
+        (None, facts.Answered),
+        (500, facts.Refused),
+        ("KO", facts.Refused),
+    ],
+)
+@pytest.mark.parametrize("name", ["enable", "disable", "archive", "reset"])
+def test_a_tailer_switch_whose_code_is_a_no_is_not_done(name: str, code: Any, kind: type) -> None:
+    """Whatever its message says: what is told both ways is no success."""
+    room = room_of("tailer")
+    flow = room.vendor.operations[name].submit(room.connection(), room.job(name), None)
+    fact: Any = drive(flow, lambda _: answer(200, {"code": code, "data": {}, "message": "ok"}))
+
+    assert isinstance(fact, kind)
+    assert (
+        kind is facts.Answered or fact.error.message == f"Tailer did not do it: Tailer answered 200: ok (code {code})"
+    )
+
+
 @pytest.mark.parametrize(("listed", "kind"), [(99, facts.NotFound), (100, facts.PollFailed)])
 def test_a_tailer_run_behind_many_newer_ones_is_not_gone(listed: int, kind: type) -> None:
     """Of a table-to-storage only the newest hundred runs can be asked for: it may still be at work behind them."""

@@ -318,24 +318,25 @@ def read_refusal(
 def _failure(response: Response) -> str | None:
     """The reason that is given for a failed call; None where the vendor does not say that it failed."""
     body = _object(response)
-    if _failed(body):
+    if _outcome(body) == "FAILURE":
         return _text(field(body, "reason"))
-    # The older family's way; beside a job's state an error is the job's.
-    error = field(body, "error") if response.ok and field(body, "job-status") is None else None
+    # The older family's way; beside a job's state an error is the job's, and beside a success no more than a remark.
+    is_no = response.ok and field(body, "job-status") is None and _outcome(body) != "SUCCESS"
+    error = field(body, "error") if is_no else None
     return _text(error) if error else None
 
 
-def _failed(body: Mapping[str, JsonValue]) -> bool:
-    """Whether the call's own outcome is a failure, in whichever case."""
+def _outcome(body: Mapping[str, JsonValue]) -> str:
+    """The call's own outcome, in capitals; empty where it tells none."""
     outcome = field(body, "status")
-    return isinstance(outcome, str) and _capitals(outcome) == "FAILURE"
+    return _capitals(outcome) if isinstance(outcome, str) else ""
 
 
 def words(response: Response, secrets: Iterable[str] = ()) -> str:
     """The vendor's no in one line, without any of the secrets."""
     body = _object(response)
     line = one_line(_text(field(body, "reason", "error", "message")), secrets)
-    outcome = "failure" if _failed(body) else response.status
+    outcome = "failure" if _outcome(body) == "FAILURE" else response.status
     return f"Datameer answered {outcome}" + (f": {line}" if line else "")
 
 

@@ -167,14 +167,18 @@ def read_done(response: Response, attempt: int, secrets: Iterable[str]) -> Fact:
     if not response.body.strip():
         return Answered(result={})
     try:
-        said = read_object(response).get("message")
+        answer = read_object(response)
     except Unreadable as error:
         return unclear(attempt, f"Tailer's answer tells nothing: {error}")
+    said, code = answer.get("message"), answer.get("code")
     if not isinstance(said, str):
         return unclear(attempt, "Tailer's answer says neither that it is done nor that it is not")
-    if said.strip().lower() == "ok":
+    good = code is None or re.fullmatch(r"2\d\d", str(code)) is not None
+    if said.strip().lower() == "ok" and good:
         return Answered(result=result_of(response, secrets))
-    message = f"Tailer did not do it: {words(response, secrets)}"
+    message = f"Tailer did not do it: {words(response, secrets)}" + (
+        "" if good else f" (code {one_line(str(code), secrets, 20)})"
+    )
     return Refused(error=JobError(code=ErrorCode.VENDOR_REJECTED, message=message, details=origin(response)))
 
 

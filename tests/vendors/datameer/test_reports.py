@@ -85,6 +85,14 @@ def test_a_failure_is_one_in_any_case_and_whatever_else_is_said(outcome: str) ->
     assert told.error.message == "Datameer answered failure: busy"
 
 
+def test_an_error_beside_a_success_takes_nothing_back() -> None:
+    """The execution is made: who was told that it was refused would make another."""
+    told = reports.read_trigger(answer({"status": "success", "job-execution-id": 11, "error": "low on space"}), 1)
+
+    assert isinstance(told, facts.Submitted)
+    assert told.ref.id == "11"
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "code"),
     [
