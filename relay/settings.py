@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -44,6 +45,9 @@ _SERVICE_LINK = re.compile(
     r"RELAY_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?)=.*|RELAY_PORT=[a-z]+://.*"
 )
 """What Kubernetes sets in every container beside a service that is called `relay`."""
+
+MOST_PLACES = 100_000
+"""Things that a file may say: a few lines of aliases of aliases could say more than any memory holds."""
 
 DATABASE = "sqlite:///relay.db"
 """Where jobs are kept unless the settings say otherwise."""
@@ -446,7 +450,10 @@ def _from_file(path: Path) -> Sources:
         raise SettingsError(f"{path}: must be a mapping of settings")
     loader = yaml.SafeLoader("")
     try:
-        places = {place: f"{path} line {_line_of(at)}" for place, at in _walk(node, (), str(path))}
+        walked = islice(_walk(node, (), str(path)), MOST_PLACES + 1)
+        places = {place: f"{path} line {_line_of(at)}" for place, at in walked}
+        if len(places) > MOST_PLACES:
+            raise SettingsError(f"{path}: it says more than {MOST_PLACES} things, with what its aliases stand for")
         return Sources(loader.construct_document(node), places)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SettingsError(f"{path}: {why_not_yaml(error)}") from None

@@ -1,5 +1,6 @@
 """Settings: where each comes from, and how a wrong one is told without a word of any secret."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -415,6 +416,12 @@ def test_variables_that_contradict_each_other_are_told() -> None:
         load(None, {"RELAY_HTTP": "null", "RELAY_HTTP__PORT": "1"})
 
 
+LAUGHS = "a: &a [x]\n" + "\n".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]" for before, name in pairwise("abcdefghijk")
+)
+"""Ten lines that say ten thousand million things."""
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -428,6 +435,7 @@ def test_variables_that_contradict_each_other_are_told() -> None:
         ("a: !own x", "relay.yaml: line 1, column 4: could not determine a constructor for the tag '…'"),
         ("retention: 2026-99-99", "relay.yaml: a date or number in it is none; quote it"),
         ("a: &a {b: *a}", "relay.yaml: it holds itself, or is nested too deeply"),
+        (LAUGHS, "relay.yaml: it says more than 100000 things, with what its aliases stand for"),
         ("[" * 5000, "relay.yaml: is not YAML: it holds itself, or is nested too deeply"),
         ("x: 1\n---\ny: 2", "relay.yaml: is not YAML: line 2, column 1: but found another document"),
         ("8080: x", "relay.yaml line 1: a key must be text; write it in quotes"),
