@@ -129,8 +129,9 @@ class PostgresStore(ScriptedStore):
     async def close(self) -> None:
         await self._writer.close()
         if self._known:
-            with suppress(StoreUnavailable, StoreBroken):
-                await self._read(lambda _: _left(self._id))
+            with suppress(StoreUnavailable, StoreBroken, TimeoutError):
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    await self._read(lambda _: _left(self._id))
         await self._let_go()
 
     async def ping(self) -> None:
@@ -256,8 +257,14 @@ class PostgresStore(ScriptedStore):
     async def _read_once(self, ask: Ask[T]) -> T:
         assert self._pool is not None
         async with self._pool.acquire(timeout=STATEMENT_TIMEOUT) as db:
-            now, _ = await self._begun(db, known=False)
-            return await self._run(db, ask(now))
+            try:
+                now, _ = await self._begun(db, known=False)
+                return await self._run(db, ask(now))
+            except (asyncio.CancelledError, TimeoutError):
+                # The driver would ask a silent server to give the statement up, wait for its word as long again, and
+                # tell of that instead of the cancellation.
+                db.terminate()
+                raise
 
     # --- running scripts ---
 

@@ -462,7 +462,8 @@ async def test_corruption_is_told_to_all_for_good(postgres: PostgresEngine) -> N
 
 @asynccontextmanager
 async def line(url: str, lose: Callable[[bytes], str | None]) -> AsyncIterator[str]:
-    """A line to the server that breaks at what `lose` says: `before` or `after` the server has got it."""
+    """A line to the server that breaks at what `lose` says, `before` or `after` the server has got it, or is `silent`:
+    then the server does not get it, and the line does not break."""
     target = URL(url)
     ends: set[asyncio.StreamWriter] = set()
 
@@ -471,6 +472,8 @@ async def line(url: str, lose: Callable[[bytes], str | None]) -> AsyncIterator[s
     ) -> None:
         while data := await reader.read(65536):
             fate = cut(data)
+            if fate == "silent":
+                continue
             if fate != "before":
                 writer.write(data)
                 await writer.drain()
@@ -552,6 +555,33 @@ async def test_a_read_whose_line_breaks_is_asked_again(postgres: PostgresEngine)
         await store.close()
 
     assert (broken, len(lines)) == (1, 1)
+
+
+async def test_who_gives_a_read_up_waits_for_no_silent_server(postgres: PostgresEngine) -> None:
+    """Nor is the cancellation lost: what is canceled as relay stops would go on for ever."""
+    silent = asyncio.Event()
+    async with line(postgres.url, lambda _: "silent" if silent.is_set() else None) as url:
+        store = await PostgresStore.open(url, postgres.vault)
+        await store.ping()
+        silent.set()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await store.ping()
+        silent.clear()
+        await store.ping()
+        await store.close()
+
+
+async def test_closing_waits_for_no_silent_server(postgres: PostgresEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That this relay lives no more is told if it can be, and not for as long as a statement may take."""
+    monkeypatch.setattr(engine_room, "CONNECT_TIMEOUT", 0.1)
+    silent = asyncio.Event()
+    async with line(postgres.url, lambda _: "silent" if silent.is_set() else None) as url:
+        store = await PostgresStore.open(url, postgres.vault)
+        await store.replicas()
+        silent.set()
+        async with asyncio.timeout(engine_room.STATEMENT_TIMEOUT / 2):
+            await store.close()
 
 
 async def test_an_unknown_end_of_a_commit_is_told_as_such(postgres: PostgresEngine) -> None:
