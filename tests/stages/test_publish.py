@@ -17,7 +17,8 @@ from relay.core.facts import Succeeded
 from relay.core.job import Job
 from relay.edges.amqp import Broker, Topology
 from relay.messages import RESULT_CAP, SubscriptionRequest
-from relay.stages.record import REPLY_PATIENCE
+from relay.ports import Event, RequestRefused
+from relay.stages.record import REPLY_PATIENCE, exchange_delivery
 from tests.stages.bench import RUN, Bench, until
 from tests.stages.conftest import Furnish
 from tests.stages.receiver import Say, receiving
@@ -154,10 +155,12 @@ async def test_a_refusals_event_has_blanks_in_its_key(
 async def test_a_long_key_is_cut_to_what_the_broker_takes(
     bench: Bench, broker: Broker, topology: Topology, channel: BlockingChannel
 ) -> None:
-    """Whatever a refused request calls its connection, its event goes out."""
+    """Whatever an event that is kept calls its connection, it goes out."""
+    names = {"connection": "ü" * 199, "operation": "o" * 200}
+    event = Event(id="evt_1", type="onJobFailure", job_id=None, body=b'{"data": {}}', **names)
+    way = exchange_delivery("dlv_1", topology.events_exchange, None)
     async with up(broker):
-        names = {"requestId": "r", "connection": "ü" * 199, "operation": "o" * 200}
-        await bench.buried(json.dumps(names).encode())
+        await bench.store.record(RequestRefused(event=event, deliveries=(way,)))
         await bench.settle("announce")
 
     ((delivery, _, _),) = messages(channel, topology.events_queue or "")
