@@ -144,7 +144,7 @@ class Amqp(Section):
     """null: relay keeps no queue of events, and whoever wants them binds one."""
     dead_letters_exchange: str = "relay.dead-letters"
     dead_letters_queue: str = "relay.dead-letters"
-    publish_timeout: float = Field(default=10.0, gt=0)
+    publish_timeout: float = Field(default=10.0, gt=0, le=60)
     """Seconds for which a confirm is waited."""
     tls: Tls = Tls()
 

@@ -335,6 +335,10 @@ def test_a_secret_that_cannot_be_had_is_told(
         ("tokens:\n  - name: a\n  - 7", "relay.yaml line 2: tokens[0].sha256: Field required"),
         ("tokens: [{name: a, sha256: x, scopes: [fly]}]", "relay.yaml line 1: tokens[0].sha256: String should match"),
         ("retention: 1", "relay.yaml line 1: retention: Input should be greater than or equal to 60"),
+        (
+            "amqp: {url: 'amqp://b', publishTimeout: 61}",
+            "relay.yaml line 1: amqp.publishTimeout: Input should be less than or equal to 60",
+        ),
         ("deliveries: {schedule: []}", "relay.yaml line 1: deliveries.schedule: Tuple should have at least 1 item"),
         ("deliveries: {schedule: 5}", "relay.yaml line 1: deliveries.schedule: Input should be a list"),
         (
