@@ -126,6 +126,7 @@ async def change(call: Call) -> web.Response:
     def asked(one: Subscription) -> SubscriptionRequest:
         new = as_model(_patched({"name": one.name, **one.definition}, patch), SubscriptionRequest)
         _check_scope(call, new)
+        _check_move(one, new, patch)
         return new
 
     one = await _done(call.doors.subscriptions.change(_id(call), call.caller.name, asked))
@@ -219,6 +220,20 @@ def _check_scope(call: Call, asked: SubscriptionRequest) -> None:
     ]
     if unknown:
         raise unprocessable(unknown)
+
+
+def _check_move(one: Subscription, new: SubscriptionRequest, patch: Mapping[str, Any]) -> None:
+    """Headers, which nobody can read, do not follow the URL to another host: whoever moved it there could read them."""
+    if _place(new.url) == _place(one.definition["url"]):
+        return
+    kept = new.headers.keys() - (patch.get("headers") or {}).keys()
+    if kept:
+        why = "was given for another host: give it anew, or null"
+        raise unprocessable([Complaint(path=f"headers.{name}", message=why) for name in sorted(kept)])
+
+
+def _place(url: str) -> str:
+    return shown_url(url).removesuffix(f"/{MASK}").lower()
 
 
 def _no_connection(name: str, known: Mapping[str, Any]) -> str:
@@ -349,7 +364,10 @@ ROUTES = (
         method="PATCH",
         path=_ONE,
         handle=change,
-        summary="Change a subscription: each field given is replaced, null sets it back; headers are merged by name.",
+        summary=(
+            "Change a subscription: each field given is replaced, null sets it back; headers are merged by name, and do not "
+            "follow a URL to another host."
+        ),
         scopes=OPERATE,
         body=SubscriptionPatch,
         answers={200: SubscriptionView},

@@ -126,6 +126,21 @@ async def test_a_wrong_definition_is_refused(http: ClientSession, body: Mapping[
     assert [] == (await asked(http, "GET", "/v1/subscriptions"))[1]["items"]
 
 
+async def test_headers_do_not_follow_a_url_to_another_host(http: ClientSession, receiver: Receiver) -> None:
+    """Nobody reads them here, and so nobody has them sent to where they can be read."""
+    one = await made(http, receiver, headers={"x-key": "canary", "x-own": "2"})
+    path, elsewhere = f"/v1/subscriptions/{one['id']}", {"url": f"{receiver.url.replace('127.0.0.1', '127.0.0.2')}/"}
+    answers = [
+        await asked(http, "PATCH", path, **elsewhere, **more)
+        for more in ({}, {"headers": {"x-own": "3"}}, {"headers": {"x-own": "3", "x-key": None}})
+    ]
+    back, _ = await asked(http, "PATCH", path, url=receiver.url, headers=None)
+
+    assert [422, 422, 200, 200] == [*(status for status, _ in answers), back]
+    told = [[each["path"] for each in answer["errors"]] for status, answer in answers if status == 422]
+    assert [["headers.x-key", "headers.x-own"], ["headers.x-key"]] == told
+
+
 async def test_a_change_replaces_what_it_names(http: ClientSession, receiver: Receiver) -> None:
     """A field given is replaced, null sets it back, headers are merged; what is not named stays, and the next delivery
     follows."""
