@@ -365,8 +365,8 @@ ROUTES = (
         path=_ONE,
         handle=change,
         summary=(
-            "Change a subscription: each field given is replaced, null sets it back; headers are merged by name, and do not "
-            "follow a URL to another host."
+            "Change a subscription: each field given is replaced, null sets it back; headers are merged by name, and "
+            "do not follow a URL to another host."
         ),
         scopes=OPERATE,
         body=SubscriptionPatch,
