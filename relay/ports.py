@@ -524,10 +524,12 @@ class StraysMatched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StraysTurned:
-    """So many callbacks were handed to their jobs; those were dropped, by connection and vendor job."""
+    """So many callbacks were handed to their jobs; those were dropped, by connection and vendor job. `again` are jobs
+    to which one came in the words of one before."""
 
     matched: int
     dropped: tuple[tuple[str, str], ...] = ()
+    again: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,8 @@ MATCH_EVERY = 1.0
 STRAYS_KEPT = 7 * 86400.0
 """Seconds that a callback waits for its job to be known."""
 DROP_EVERY = 3600.0
+AGAIN = "a callback came again"
+"""Why a job is looked at: some vendors tell each of its changes in the same words."""
 SUBMIT_DELAY = 1.0
 """Seconds after which a callback looks again for the end of its job's submit, should nobody wake it."""
 
@@ -123,7 +125,7 @@ class Receive:
                 callback=callback,
             )
         )
-        self._tell_matched(turned)
+        await self._tell_matched(turned)
         return "stored"
 
     async def match(self) -> None:
@@ -135,7 +137,7 @@ class Receive:
             with contextlib.suppress(StoreUnavailable):
                 if await self._store.strays_matched() or self._clock() >= self._next_drop:
                     self._next_drop = self._clock() + DROP_EVERY
-                    self._tell_matched(await self._store.record(StraysMatched(keep=STRAYS_KEPT)))
+                    await self._tell_matched(await self._store.record(StraysMatched(keep=STRAYS_KEPT)))
 
     async def act(self, stored: StoredCallback) -> None:
         """Turn a stored callback into a fact about its job, or leave it until the job's submit is answered."""
@@ -172,9 +174,12 @@ class Receive:
                 why = objection
         return None, why
 
-    def _tell_matched(self, turned: StraysTurned) -> None:
+    async def _tell_matched(self, turned: StraysTurned) -> None:
         if turned.matched:
             self._loop.wake()
+        for job_id in turned.again:
+            if (job := await self._store.job(job_id)) is not None:
+                await self._look_again(job, AGAIN)
         for connection, vendor_job_id in turned.dropped:
             self._metrics.callbacks.labels(connection, "dropped").inc()
             log.warning("callback.dropped", connection=connection, vendor_job=vendor_job_id, after=STRAYS_KEPT)
@@ -226,8 +231,7 @@ class Receive:
                 handed = True
             log.debug("callback.stored", **log_context(kept.job), repeat=kept.repeat)
             if kept.repeat:
-                # Some tell each change of a job in the same words.
-                await self._look_again(kept.job, "a callback came again")
+                await self._look_again(kept.job, AGAIN)
         finally:
             if reserved and not handed:
                 self._loop.release(named.connection)

@@ -18,7 +18,7 @@ LIMIT 1;
 
 -- name: known_strays
 -- Those whose job is known by now, each with every job that follows the vendor's. Nobody else hands them over.
-SELECT s.key, c.key
+SELECT s.key, c.key, c.id
 FROM stray AS s
 CROSS JOIN LATERAL (SELECT key FROM job_card WHERE vendor_job_id = s.vendor_job_id
                     UNION SELECT job FROM vendor_job WHERE vendor_job_id = s.vendor_job_id) AS m
@@ -33,7 +33,7 @@ FROM jsonb_array_elements(:rows) AS r
 JOIN stray AS s ON s.key = (r.value ->> 0)::bigint
 JOIN job AS j ON j.key = (r.value ->> 1)::bigint
 ON CONFLICT DO NOTHING
-RETURNING id;
+RETURNING job;
 
 -- name: drop_strays
 DELETE FROM stray WHERE key IN (SELECT value::bigint FROM jsonb_array_elements(:keys));

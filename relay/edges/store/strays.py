@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from relay.edges.store import rows
 from relay.edges.store.rows import dumps
@@ -35,8 +36,8 @@ def keep(writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
                 "now": now,
             },
         )
-    matched = yield from _match(now)
-    return [partial(StraysTurned, matched=matched)] * len(writes)
+    turned = yield from _match(now)
+    return [partial(StraysTurned, **turned)] * len(writes)
 
 
 def match(writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
@@ -44,21 +45,22 @@ def match(writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
     outcomes: list[Outcome] = []
     for write in writes:
         change: StraysMatched = write.value
-        matched = yield from _match(now)
+        turned = yield from _match(now)
         dropped = yield Run("drop_old_strays", {"before": now - change.keep})
         gone = tuple((connection, vendor_job_id) for _, connection, vendor_job_id in dropped)
-        outcomes.append(partial(StraysTurned, matched=matched, dropped=gone))
+        outcomes.append(partial(StraysTurned, **turned, dropped=gone))
     return outcomes
 
 
-def _match(now: float) -> Script[int]:
+def _match(now: float) -> Script[dict[str, Any]]:
     """Only what was seen to have its job goes: another that is known a moment later waits for the next round."""
     known = yield Run("known_strays")
     if not known:
-        return 0
-    matched = yield Run("match_strays", {"rows": dumps([list(pair) for pair in known]), "now": now})
-    yield Run("drop_strays", {"keys": dumps(sorted({stray for stray, _ in known}))})
-    return len(matched)
+        return {"matched": 0}
+    matched = yield Run("match_strays", {"rows": dumps([[stray, job] for stray, job, _ in known]), "now": now})
+    yield Run("drop_strays", {"keys": dumps(sorted({stray for stray, _, _ in known}))})
+    new = {job for (job,) in matched}
+    return {"matched": len(matched), "again": tuple(job_id for _, job, job_id in known if job not in new)}
 
 
 def read(row: Row) -> Stray:

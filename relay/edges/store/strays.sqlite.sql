@@ -17,7 +17,7 @@ LIMIT 1;
 
 -- name: known_strays
 -- Those whose job is known by now, each with every job that follows the vendor's.
-SELECT s.key, j.key
+SELECT s.key, j.key, j.id
 FROM stray AS s
 CROSS JOIN job AS j ON j.connection = s.connection
     AND j.key IN (SELECT key FROM job WHERE vendor_job_id = s.vendor_job_id
@@ -32,7 +32,7 @@ CROSS JOIN stray AS s ON s.key = r.value ->> 0
 JOIN job AS j ON j.key = r.value ->> 1
 WHERE true
 ON CONFLICT DO NOTHING
-RETURNING id;
+RETURNING job;
 
 -- name: drop_strays
 DELETE FROM stray WHERE key IN (SELECT value FROM json_each(:keys));

@@ -79,18 +79,19 @@ async def test_another_connections_job_is_not_its(store: Store) -> None:
 
 
 async def test_a_repeat_is_dropped_for_good(store: Store) -> None:
-    """The same body twice is one callback, before it was matched, after, and after it was handled."""
+    """The same body twice is one callback, before it was matched, after, and after it was handled; it is told that it
+    came again."""
     await store.record(stray())
     await store.record(stray())
     waits = await listed(store)
-    await submitted(store, "v-1")
+    job_id = await submitted(store, "v-1")
     await store.record(WEEK)
     (stored,) = await waiting(store)
     await store.record(stray())
     await store.record(CallbackDone(callback=stored))
     again = await store.record(stray())
 
-    assert (["v-1"], 0) == (waits, again.matched)
+    assert (["v-1"], StraysTurned(matched=0, again=(job_id,))) == (waits, again)
     assert ([], []) == (await waiting(store), await listed(store))
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,18 @@ async def test_a_report_to_the_fixed_url_ends_its_job(http: ClientSession, key: 
 
     assert (200, {"status": "stored"}) == (status, answer)
     assert ("succeeded", "webhook") == (done["state"], done["completedBy"])
+
+
+async def test_a_report_in_the_same_words_brings_another_look(http: ClientSession, vendor: TrifactaSimulator) -> None:
+    """What was said before, and told nothing then, may be news: the vendor is asked."""
+    job = await begun(http)
+
+    async def polled(times: int) -> bool:
+        return vendor.ledger.requests["poll"] == times
+
+    for times in (1, 2):
+        await report(http, job["vendorJobId"], "InProgress")
+        assert await until(partial(polled, times))
 
 
 async def test_a_report_that_came_first_waits_for_its_job(http: ClientSession, vendor: TrifactaSimulator) -> None:
