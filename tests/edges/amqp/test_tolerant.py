@@ -18,7 +18,8 @@ from relay.ports import Ack, DeadLetter, Disposition, Incoming
 from tests.edges.amqp.conftest import Inbox, Start
 
 BAD = b"\xff\xfe bad"
-BOTTOMLESS: Any = functools.reduce(lambda inner, _: [inner], range(600), "x")
+X: Any = "x"
+BOTTOMLESS = functools.reduce(lambda inner, _: [inner], range(600), X)
 POISON: dict[str, dict[str, Any]] = {
     "timestamp": {"timestamp": 0xFFFF_FFFF_FFFF_FFFF},
     "correlation_id": {"correlation_id": BAD},

@@ -1,6 +1,7 @@
 """Sending on what came."""
 
 import datetime as dt
+from typing import Any
 
 import pytest
 from pamqp import encode, header
@@ -51,7 +52,7 @@ def test_headers_never_outgrow_their_frame() -> None:
 
 def test_of_very_many_headers_as_many_are_kept_as_fit() -> None:
     """Tens of thousands of small ones keep their order, and hold nobody up: sifted one by one they took minutes."""
-    many = {f"{number:05}": None for number in range(18_000)}
+    many: dict[str, Any] = {f"{number:05}": None for number in range(18_000)}
     added = {"x-relay-errors": "e" * 16_000}
     found = copied(Basic.Properties(headers=many), add=added).headers or {}
 
