@@ -75,6 +75,16 @@ Secret: TypeAlias = Annotated[SecretStr, WithJsonSchema({**_TEXT_OR_PLACE, "writ
 """A text that is shown nowhere; a file of settings has it, or says where it stands."""
 
 
+def _not_empty(key: SecretStr) -> SecretStr:
+    if not key.get_secret_value().strip():
+        raise ValueError("is empty: anybody could sign with it")
+    return key
+
+
+Key: TypeAlias = Annotated[Secret, AfterValidator(_not_empty)]
+"""What something is signed with. A file that is just being written holds none, and neither does a variable unset."""
+
+
 class SettingsError(Exception):
     """The settings can't be used. The text is all that there is to say: a line for each thing that is wrong."""
 
@@ -265,7 +275,7 @@ class ConnectionSettings(Section):
     on_unknown_submit: Literal["fail", "resubmit"] = "fail"
     callback_signature: Literal["required", "off"] = "required"
     webhook_secret: Annotated[
-        tuple[Secret, ...],
+        tuple[Key, ...],
         BeforeValidator(_listed, json_schema_input_type=Secret | Annotated[list[Secret], Field(max_length=5)]),
         Field(max_length=5),
     ] = ()
@@ -286,7 +296,7 @@ class SubscriptionSettings(Standing):
 
     model_config = ConfigDict(strict=False, use_attribute_docstrings=True)
 
-    secret: Secret | None = None
+    secret: Key | None = None
     """What signs: `whsec_` and base64, or any text. Without it nothing is signed."""
 
     @model_validator(mode="after")

@@ -305,6 +305,18 @@ def test_a_secret_that_cannot_be_had_is_told(
             "connections: {tri: {vendor: x, baseUrl: 'https://h', maxInFlight: on}}",
             "relay.yaml line 1: connections.tri.maxInFlight: must be a number",
         ),
+        (
+            "connections: {tri: {vendor: x, baseUrl: 'https://h', webhookSecret: ''}}",
+            "relay.yaml line 1: connections.tri.webhookSecret[0]: is empty: anybody could sign with it",
+        ),
+        (
+            "connections: {tri: {vendor: x, baseUrl: 'https://h', webhookSecret: [a, ' ']}}",
+            "relay.yaml line 1: connections.tri.webhookSecret[1]: is empty: anybody could sign with it",
+        ),
+        (
+            "subscriptions: {ops: {url: 'https://h', signature: body, secret: ''}}",
+            "relay.yaml line 1: subscriptions.ops.secret: is empty: anybody could sign with it",
+        ),
         ("http: {publicUrl: relay.example.com}", "relay.yaml line 1: http.publicUrl: must be an absolute URL"),
         ("http: {publicUrl: 'https://u:p@h'}", "relay.yaml line 1: http.publicUrl: must be an absolute URL"),
         ("http: {publicUrl: 'https://h/?q'}", "relay.yaml line 1: http.publicUrl: must be an absolute URL"),

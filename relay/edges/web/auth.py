@@ -49,7 +49,7 @@ def _known(request: web.Request, tokens: Sequence[ApiToken]) -> ApiToken:
     digest = hashlib.sha256(given.strip().encode("utf-8", "surrogateescape")).hexdigest()
     # Every token is compared, each in constant time, so that the time taken tells nothing about any.
     known = [token for token in tokens if hmac.compare_digest(digest, token.sha256.lower())]
-    if scheme.lower() != "bearer" or not known:
+    if scheme.lower() != "bearer" or not given.strip() or not known:
         detail = "send a known token as `Authorization: Bearer …` (`relay tokens create` makes one)"
         raise Wrong(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
     return known[0]

@@ -60,6 +60,18 @@ async def test_strangers_are_turned_away(http: ClientSession, authorization: str
     assert (401, "Bearer", "unauthorized") == (answer.status, answer.headers["WWW-Authenticate"], problem["code"])
 
 
+@pytest.mark.parametrize("authorization", ["Bearer", "Bearer ", "bearer  ", ""])
+async def test_no_token_is_none(tmp_path: Path, vendor: TrifactaSimulator, authorization: str) -> None:
+    """Not even where the digest of nothing is configured, as a shell makes it of a variable that is not set."""
+    token = {"name": "nobody", "sha256": hashlib.sha256(b"").hexdigest(), "scopes": ["read"]}
+    async with (
+        running(tmp_path, settings(tmp_path, vendor, tokens=[token])) as relay,
+        ClientSession(relay.server.url) as http,
+        http.get("/v1/jobs", headers={"Authorization": authorization}) as answer,
+    ):
+        assert 401 == answer.status
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/docs"])
 async def test_health_and_documents_need_no_token(http: ClientSession, path: str) -> None:
     """Health, metrics and documents are open to all, by GET and by HEAD."""
