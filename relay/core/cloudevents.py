@@ -37,7 +37,8 @@ class Envelope:
 def unwrap(body: bytes, content_type: str | None, content_encoding: str | None, headers: Mapping[str, Any]) -> Envelope:
     """Find the request; raises Misfit."""
     if content_encoding:
-        raise Misfit("contentEncoding", f"content-encoding {content_encoding!r} is not taken: send it plain")
+        why = f"content-encoding {content_encoding!r} is not taken: send the request as it is, without this property"
+        raise Misfit("contentEncoding", why)
     media = _media(content_type)
     attributes = _binary_attributes(headers)
     trace = trace_of(attributes.get("traceparent")) or trace_of(headers.get("traceparent"))
