@@ -72,6 +72,8 @@ BEAT_EVERY = 5.0
 """Seconds between this relay's signs of life to the others on its store."""
 REREAD_EVERY = 2.0
 """Seconds between looks whether what the settings say of targets is as it was: two must agree within 5 s."""
+REREAD_PATIENCE = 10.0
+"""Seconds in which the settings must be read again before a login, which else goes by those that are known."""
 LAG_EVERY = 1.0
 GC_THRESHOLD = 50_000
 
@@ -324,10 +326,12 @@ class Relay:
         """The connection with its secrets as they are now: one in a file may have been replaced."""
         assert self._reload is not None
         try:
-            fresh = (await self._settings_now(self._reload)).connections.get(name)
+            async with asyncio.timeout(REREAD_PATIENCE):
+                fresh = (await self._settings_now(self._reload)).connections.get(name)
             renewed = account_of(name, fresh, self.kinds).connection.options if fresh else None
-        except SettingsError as error:
-            logger.warning("settings.unreadable", connection=name, reason=str(error))
+        except (SettingsError, TimeoutError) as error:
+            reason = str(error) or f"they could not be read within {REREAD_PATIENCE:g} s"
+            logger.warning("settings.unreadable", connection=name, reason=reason)
             renewed = None
         if renewed is not None:
             account = self.accounts[name]

@@ -602,6 +602,26 @@ async def test_metrics_do_not_wait_for_a_store_that_hangs(tmp_path: Path, monkey
     assert (200, True) == (status, "relay_requests_total" in text)
 
 
+async def test_settings_that_hang_hold_no_submit_up(
+    tmp_path: Path, vendor: TrifactaSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file on a disk that does not answer: relay goes on with what it knows."""
+    monkeypatch.setattr(app, "REREAD_PATIENCE", 0.01)
+    answering = threading.Event()
+    settings = configured(tmp_path, vendor)
+
+    def reload() -> Settings:
+        answering.wait()
+        return settings
+
+    try:
+        async with running(settings, reload) as relay:
+            await ask(relay, RUN)
+            await vendor.ledger.until(lambda ledger: len(ledger.submits) == 1)
+    finally:
+        answering.set()
+
+
 async def test_a_scrape_keeps_nobody_waiting(tmp_path: Path) -> None:
     """For many connections the numbers take half a second to write: relay goes on meanwhile."""
 
