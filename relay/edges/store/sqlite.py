@@ -28,7 +28,7 @@ OLDEST_SQLITE = (3, 51, 3)
 """Earlier ones can lose commits when a checkpoint meets a write (the WAL-reset bug)."""
 READERS = 2
 CHECKPOINT_EVERY = 1.0
-CATCH_UP = 0.05
+CATCH_UP = 0.02
 """So much faster or slower than time goes the store's clock, until it is where the machine's is: no lease ends before
 the act that it is for."""
 WAL_LIMIT = 64 * 2**20
