@@ -413,6 +413,25 @@ async def test_a_message_cut_off_as_relay_stops_is_not_begun(seen: tuple[Bench, 
     assert [] == jobs
 
 
+async def test_a_message_cut_off_without_a_place_waits_to_be_claimed(
+    seen: tuple[Bench, list[Job]], tmp_path: Path
+) -> None:
+    """It is leased to nobody: whoever has room begins it."""
+    bench, jobs = seen
+    with locked(tmp_path):
+        first = asyncio.create_task(bench.accept.intake(Incoming(body=BODY, message_id="takes the place")))
+        await until(lambda: bench.work_loop.active == 1)
+        second = asyncio.create_task(bench.accept.intake(Incoming(body=BODY, message_id="has none")))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait({second})
+    await first
+    await bench.work_loop.drain()
+
+    assert ["takes the place"] == [job.spec.request_id for job in jobs]
+    assert ["has none"] == [job.spec.request_id for job in (await bench.claim("work")).jobs]
+
+
 async def test_a_message_cut_off_while_the_store_is_away_takes_no_place(furnish: Furnish, tmp_path: Path) -> None:
     """Nothing is recorded then, and the message comes again."""
     with capture_logs() as lines:
