@@ -224,7 +224,7 @@ class SqliteStore(ScriptedStore):
         return reader
 
     async def _let_go(self) -> None:
-        self._reading.shutdown()
+        await self._in_writer(self._reading.shutdown)
         if self._writer.broken is not None:
             # What a failed fsync has lost may look written when it is tried again: the log is left for recovery.
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)

@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -41,6 +42,17 @@ async def test_a_second_process_is_turned_away(sqlite: SqliteEngine) -> None:
         with pytest.raises(CannotOpen, match=rf"{sqlite.path} is in use by another relay process.*stop that one"):
             await second()
     assert isinstance(await store.accept(new()), Accepted)
+
+
+async def test_closing_waits_for_readers_beside_the_event_loop(sqlite: SqliteEngine) -> None:
+    """A long listing is finished; meanwhile a second signal, for one, is heard."""
+    store = await SqliteStore.open(sqlite.path, sqlite.vault)
+    heard = threading.Event()
+    reading = store._reading.submit(heard.wait, 5.0)
+    asyncio.get_running_loop().call_later(0.01, heard.set)
+    await store.close()
+
+    assert reading.result()
 
 
 async def test_a_closed_store_can_be_opened_again(sqlite: SqliteEngine) -> None:
