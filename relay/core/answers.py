@@ -39,6 +39,11 @@ def read_object(response: Response) -> dict[str, JsonValue]:
     return body
 
 
+def is_markup(response: Response) -> bool:
+    """Whether it is a page, such as one to log in at: of a vendor that speaks JSON, then no word of its own."""
+    return response.body[:READ].lstrip().startswith(b"<")
+
+
 def rows_of(answer: JsonValue, name: str = "data") -> list[Mapping[str, JsonValue]]:
     """The objects of a list, bare or as an object's field of this name; empty if there are none."""
     rows = answer.get(name) if isinstance(answer, dict) else answer

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 
 from relay.core.answers import (
     LONGEST,
+    is_markup,
     one_line,
     read_object,
     refusal,
@@ -272,7 +273,7 @@ def read_done(
     """Why something that has no answer of its own was not done; None when it was. A page, such as one to log in at, is
     no word of the vendor's."""
     told = read_refusal(response, attempt, secrets, missing=missing)
-    if told is None and response.body.lstrip().startswith(b"<"):
+    if told is None and is_markup(response):
         return unclear(response, attempt, "Datameer's answer tells nothing: it is a page, not an answer of its API")
     return told
 

@@ -10,7 +10,6 @@ from typing import TypeAlias
 
 from relay.core.answers import (
     LONGEST,
-    READ,
     one_line,
     read_object,
     refusal,
@@ -118,11 +117,6 @@ def code_of(body: Row) -> int | None:
     if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) < 10:
         return int(code)
     return code if isinstance(code, int) and not isinstance(code, bool) else None
-
-
-def is_page(response: Response) -> bool:
-    """Whether it is a page, such as one to log in at: then it is no word of the vendor's."""
-    return response.body[:READ].lstrip().startswith(b"<")
 
 
 LONGEST_ERROR = 65536

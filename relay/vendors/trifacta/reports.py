@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from relay.core.answers import (
     LONGEST,
+    is_markup,
     moment,
     one_line,
     read_object,
@@ -106,7 +107,7 @@ def read_refusal(
 def read_stop(response: Response, attempt: int, secrets: Iterable[str] = ()) -> Fact | None:
     """Why the vendor did not take a stop; None when it did. A page, such as one to log in at, is no word of its own."""
     refused = read_refusal(response, attempt, secrets, missing=ErrorCode.UNKNOWN_JOB)
-    if refused is None and response.body.lstrip().startswith(b"<"):
+    if refused is None and is_markup(response):
         return unclear(response, attempt, "Trifacta's answer to the stop is a page, not one of its API")
     return refused
 
