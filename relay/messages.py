@@ -150,7 +150,7 @@ class Receiver(Message):
                 yield "body", f"it is JSON, but none that can be filled in: {error}"
             except ValueError:
                 pass  # plain text
-        names = Counter(map(str.lower, self.headers))
+        names = Counter(map(str.lower, self.headers)) if self.headers else {}
         for name in self.headers:
             if names[name.lower()] > 1:
                 yield f"headers.{name}", "stands more than once: a header's name is the same in any case"

@@ -1,7 +1,8 @@
 """Announce: every delivery on its way to its target, until it has an end state."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
 from typing import assert_never
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -22,6 +23,7 @@ from relay.ports import (
     BrokerAway,
     Clock,
     Delivery,
+    DeliveryKind,
     DeliveryMoved,
     DeliveryState,
     Event,
@@ -105,12 +107,18 @@ class Announce:
         self._clock = clock
         self._metrics = metrics
         self._troubled: dict[str, None] = {}
+        self._ways: Mapping[DeliveryKind, Callable[[Delivery], Awaitable[Result]]] = {
+            "exchange": self._publish,
+            "reply": self._publish,
+            "url": self._post,
+            "subscription": self._post_standing,
+        }
 
     async def act(self, delivery: Delivery) -> None:
         """Try a delivery that is leased to this process once, and record what came of it."""
         at, started = self._clock(), monotonic()
         try:
-            result = await self._tried(delivery)
+            result = await self._ways[delivery.kind](delivery)
         except StoreUnavailable:
             raise
         except Exception as error:
@@ -126,18 +134,11 @@ class Announce:
             subscription=self._subscription_mark(delivery, result) if delivery.kind == "subscription" else None,
         )
         failpoints.hit("announce.before_record")
-        await insist(lambda: self._store.record(change), delivery.id)
+        await insist(partial(self._store.record, change), delivery.id)
         failpoints.hit("announce.after_record")
         if change.subscription is not None and change.subscription.disable:
             await self._subscriptions.refresh()
         self._tell(delivery, result, monotonic() - started)
-
-    async def _tried(self, delivery: Delivery) -> Result:
-        if delivery.kind == "url":
-            return await self._post(delivery)
-        if delivery.kind == "subscription":
-            return await self._post_standing(delivery)
-        return await self._publish(delivery)
 
     # --- to the broker ---
 

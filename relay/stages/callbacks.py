@@ -16,6 +16,8 @@ MAC_DIGITS = 40
 """Of a token's MAC, in hexadecimal: 160 bits are more than anybody guesses."""
 DERIVED = 4096
 """HMACs that are kept at hand."""
+RECOGNISED = 256
+"""Tokens, real ones and forged, of which it is kept at hand what they name."""
 Derive = Callable[[bytes, str], list[bytes]]
 """HMACs of a text under a labelled subkey of each key of the ring, the current one first."""
 
@@ -35,6 +37,8 @@ class Callbacks:
     def __init__(self, derive: Derive, public_url: str | None) -> None:
         # Asked for with the submit and again with the callback.
         self._derive = lru_cache(DERIVED)(derive)
+        # Asked for before a callback's body is read and again with it.
+        self.recognise = lru_cache(RECOGNISED)(self._named)
         self._public_url = public_url
 
     @property
@@ -50,7 +54,7 @@ class Callbacks:
         url = f"{self._public_url.rstrip('/')}/v1/callbacks/{name}.{self._macs(name)[0]}"
         return CallbackAddress(url=url, secret=self.secrets(job.id)[0])
 
-    def recognise(self, token: str) -> Named | None:
+    def _named(self, token: str) -> Named | None:
         """The job that the token names, None unless relay made it."""
         name, _, mac = token.rpartition(".")
         parts = name.split(".")

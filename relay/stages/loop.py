@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -43,13 +44,12 @@ async def insist(record: Callable[[], Awaitable[T]], row: str, patience: float =
     """The record of what an act has learned, made again and again while the store is away, for so many seconds or until
     the end of the row's lease breaks it off: what was answered once cannot always be asked again, and nobody else acts
     meanwhile."""
-    loop, troubles = asyncio.get_running_loop(), 0
-    give_up = loop.time() + patience
+    give_up, troubles = monotonic() + patience, 0
     while True:
         try:
             return await record()
         except StoreUnavailable as error:
-            if loop.time() >= give_up:
+            if monotonic() >= give_up:
                 raise
             troubles += 1
             write = log.warning if troubles == 1 else log.debug

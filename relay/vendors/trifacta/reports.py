@@ -259,13 +259,20 @@ def shown(result: JsonValue, secrets: Iterable[str]) -> JsonValue:
     return result_in(result, [*secrets, *keys_in(result)])
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def keys_in(value: JsonValue) -> Iterator[str]:
     """The keys of webhooks, wherever they are in it."""
-    if isinstance(value, Mapping) and isinstance(value.get("secretKey"), str):
-        yield value["secretKey"]
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    inner: Iterable[JsonValue] = ()
+    if isinstance(value, Mapping):
+        if isinstance(key := value.get("secretKey"), str):
+            yield key
+        inner = value.values()
+    elif isinstance(value, list | tuple):
+        inner = value
     for part in inner:
-        if not isinstance(part, str | int | float | None):
+        if type(part) not in _PLAIN:
             yield from keys_in(part)
 
 
