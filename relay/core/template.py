@@ -5,7 +5,8 @@ An unknown token stays as it is, a null is empty, `$$` is a dollar sign.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from typing import Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from relay.core.flow import JsonValue, strict_json
@@ -44,25 +45,27 @@ class TooMuch(ValueError):
     """What the tokens of one webhook stand for is more, together, than is filled in."""
 
 
-class Tokens(Mapping[str, str]):
+class Tokens(Protocol):
+    """What each token stands for; a mapping is such."""
+
+    def get(self, name: str, /) -> str | None:
+        """None for an unknown one."""
+
+
+class Rationed:
     """What each token stands for, for one webhook: raises TooMuch once more than MOST_FILLED characters are taken."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
         self._left = MOST_FILLED
 
-    def __getitem__(self, name: str) -> str:
-        value = self._values[name]
-        self._left -= len(value)
+    def get(self, name: str, /) -> str | None:
+        """None for an unknown one."""
+        value = self._values.get(name)
+        self._left -= len(value or "")
         if self._left < 0:
             raise TooMuch(f"its tokens stand for more than {MOST_FILLED} characters: name fewer, or shorter ones")
         return value
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
 
 
 def json_in(text: str) -> JsonValue:
@@ -115,10 +118,10 @@ def tokens_of(event: Mapping[str, JsonValue]) -> Tokens:
         "startedAt": data.get("submittedAt") or data.get("acceptedAt"),
         "finishedAt": data.get("finishedAt"),
     } | {f"metadata.{key}": value for key, value in (data.get("metadata") or {}).items()}
-    return Tokens({name: _text(value) for name, value in values.items()})
+    return Rationed({name: _text(value) for name, value in values.items()})
 
 
-def fill(text: str, tokens: Mapping[str, str], encode: Callable[[str], str] = str) -> str:
+def fill(text: str, tokens: Tokens, encode: Callable[[str], str] = str) -> str:
     """The text with its tokens replaced, each value passed through `encode` first."""
 
     def replacement(match: re.Match[str]) -> str:
@@ -130,7 +133,7 @@ def fill(text: str, tokens: Mapping[str, str], encode: Callable[[str], str] = st
     return _TOKEN.sub(replacement, text)
 
 
-def fill_json(value: JsonValue, tokens: Mapping[str, str]) -> JsonValue:
+def fill_json(value: JsonValue, tokens: Tokens) -> JsonValue:
     """The JSON value with the tokens of every string in it replaced, its keys untouched."""
     if isinstance(value, str):
         return fill(value, tokens)
@@ -141,12 +144,12 @@ def fill_json(value: JsonValue, tokens: Mapping[str, str]) -> JsonValue:
     return value
 
 
-def fill_header(value: str, tokens: Mapping[str, str]) -> str:
+def fill_header(value: str, tokens: Tokens) -> str:
     """A header value: what is put in can't break the line."""
     return fill(value, tokens, lambda text: text.translate(_CONTROL))
 
 
-def fill_url(url: str, tokens: Mapping[str, str]) -> str:
+def fill_url(url: str, tokens: Tokens) -> str:
     """A URL with the tokens in its query's values replaced, percent-encoded; host and path stay as they are."""
     parts = urlsplit(url)
     if "$" not in parts.query:

@@ -13,7 +13,7 @@ import structlog
 from relay import failpoints
 from relay.core import signature
 from relay.core.schedule import WEBHOOK_SCHEDULE, backoff, hinted, next_try, spread
-from relay.core.template import TooMuch, fill, fill_header, fill_json, fill_url, json_in, tokens_of
+from relay.core.template import Tokens, TooMuch, fill, fill_header, fill_json, fill_url, json_in, tokens_of
 from relay.messages import Receiver, Webhook
 from relay.metrics import Metrics
 from relay.ports import (
@@ -355,7 +355,7 @@ def _has_tokens(receiver: Receiver) -> bool:
     return receiver.body is not None or any("$" in text for text in (receiver.url, *receiver.headers.values()))
 
 
-def _body(receiver: Receiver, event: bytes, tokens: Mapping[str, str]) -> tuple[bytes, str]:
+def _body(receiver: Receiver, event: bytes, tokens: Tokens) -> tuple[bytes, str]:
     """What is sent, and its content type. A string that is JSON is filled as JSON, so that no value breaks out."""
     if receiver.method in ("GET", "DELETE"):
         return b"", ""

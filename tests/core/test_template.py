@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.core.flow import JsonValue, strict_json
-from relay.core.template import TOKENS, Unfillable, fill, fill_header, fill_json, fill_url, json_in, tokens_of
+from relay.core.template import (
+    MOST_FILLED,
+    TOKENS,
+    TooMuch,
+    Unfillable,
+    fill,
+    fill_header,
+    fill_json,
+    fill_url,
+    json_in,
+    tokens_of,
+)
 
 EVENT: dict[str, Any] = {
     "type": "onJobFailure",
@@ -190,11 +201,14 @@ def test_json_that_cannot_be_written_anew_is_told_from_what_is_none(text: str, k
     assert kind is raised.type
 
 
-def test_there_are_as_many_tokens_as_there_are() -> None:
-    """They are told by name, and counted."""
-    tokens = tokens_of(EVENT)
+def test_tokens_are_rationed() -> None:
+    """All that one webhook is filled with counts together, wherever it stands."""
+    tokens = tokens_of(event_with(metadata={"half": "x" * (MOST_FILLED // 2)}))
+    fill_header("$metadata.half", tokens)
+    fill_url("https://h/?a=$metadata.half", tokens)
 
-    assert len(TOKENS) + len(EVENT["data"]["metadata"]) == len(tokens) == len(list(tokens))
+    with pytest.raises(TooMuch, match="more than 1048576 characters"):
+        fill("$jobId", tokens)
 
 
 # --- headers ---
