@@ -27,6 +27,8 @@ LONGEST = 500
 """Characters of the vendor's words that an error text repeats."""
 READ = 64 * 1024
 """Characters of them that are looked through for it."""
+_WHITHER = "does the connection's baseUrl lead to the API?"
+A_PAGE = f"it is a web page: {_WHITHER}"
 
 # --- bodies --------------------------------------------------------------------------------------------------------
 
@@ -89,12 +91,13 @@ def one_line(text: str, secrets: Iterable[str], longest: int = LONGEST) -> str:
 
 
 def _worth_hiding(secrets: Iterable[str]) -> list[str]:
-    return sorted((secret for secret in secrets if len(secret) >= 4), key=len, reverse=True)
+    return sorted([secret for secret in secrets if len(secret) >= 4], key=len, reverse=True)
 
 
 def _hidden(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
-        text = text.replace(secret, _STRUCK)
+        if secret in text:
+            text = text.replace(secret, _STRUCK)
     return _CALLBACK.sub(_STRUCK, text) if "/v1/callbacks/" in text else text
 
 
@@ -173,7 +176,7 @@ def _redirected(response: Response) -> str:
     except ValueError:
         elsewhere = None
     where = f" to {shorten(elsewhere, 100)}" if elsewhere else ""
-    return f", a redirect{where}, which is not followed: does the connection's baseUrl lead to the API?"
+    return f", a redirect{where}, which is not followed: {_WHITHER}"
 
 
 def unavailable(message: str, **details: JsonValue) -> JobError:
