@@ -197,12 +197,13 @@ def _audit(call: Call, act: str, one: Subscription, **more: Any) -> None:
 
 
 def _patched(before: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Each field given is replaced, null sets it back; headers, which nobody can read, are merged by name. A name that
-    is no field's stays, so that it is told."""
+    """Each field given is replaced, null sets it back; headers, which nobody can read, are merged by name, which is the
+    same in any case. A name that is no field's stays, so that it is told."""
     given = dict(patch)
     if isinstance(given.get("headers"), dict):
-        merged = {**before.get("headers", {}), **given["headers"]}
-        given["headers"] = {name: value for name, value in merged.items() if value is not None}
+        anew = frozenset(map(str.lower, given["headers"]))
+        kept = {name: value for name, value in before.get("headers", {}).items() if name.lower() not in anew}
+        given["headers"] = kept | {name: value for name, value in given["headers"].items() if value is not None}
     return {name: value for name, value in {**before, **given}.items() if value is not None or name not in _FIELDS}
 
 
@@ -228,7 +229,7 @@ def _check_move(one: Subscription, new: SubscriptionRequest, patch: Mapping[str,
         return
     kept = new.headers.keys() - (patch.get("headers") or {}).keys()
     if kept:
-        why = "was given for another host: give it anew, or null"
+        why = f"was given for {_place(one.definition['url'])}: give it anew, or null"
         raise unprocessable([Complaint(path=f"headers.{name}", message=why) for name in sorted(kept)])
 
 

@@ -141,6 +141,15 @@ async def test_headers_do_not_follow_a_url_to_another_host(http: ClientSession, 
     assert [["headers.x-key", "headers.x-own"], ["headers.x-key"]] == told
 
 
+async def test_a_change_knows_a_header_in_any_case(http: ClientSession, receiver: Receiver) -> None:
+    """One that is given or taken back in another case than before is the same header, and stands once."""
+    one = await made(http, receiver, headers={"x-a": "1", "x-b": "2", "x-c": "3"})
+    patch = {"headers": {"X-A": "4", "X-B": None}}
+    status, now = await asked(http, "PATCH", f"/v1/subscriptions/{one['id']}", **patch)
+
+    assert (200, ["X-A", "x-c"]) == (status, sorted(now["headers"]))
+
+
 async def test_a_change_replaces_what_it_names(http: ClientSession, receiver: Receiver) -> None:
     """A field given is replaced, null sets it back, headers are merged; what is not named stays, and the next delivery
     follows."""
