@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relay.core import facts
+from relay.core.answers import A_PAGE
 from relay.core.facts import Answered, Fact, NotFound, Ref, Refused, StillRunning, Submitted, Unanswered
 from relay.core.flow import NoAnswer, Request, Response
 from relay.core.job import ErrorCode, Job, JobError
@@ -774,7 +775,7 @@ DELETES = (
             attempt=1,
             error=error(
                 ErrorCode.VENDOR_UNAVAILABLE,
-                "Datameer's answer tells nothing: it is a page, not an answer of its API",
+                f"Datameer's answer tells nothing: {A_PAGE}",
                 retryable=True,
             ),
         ),

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Literal, TypeAlias
 
 from relay.core.answers import (
+    A_PAGE,
     LONGEST,
     is_markup,
     one_line,
@@ -274,7 +275,7 @@ def read_done(
     no word of the vendor's."""
     told = read_refusal(response, attempt, secrets, missing=missing)
     if told is None and is_markup(response):
-        return unclear(response, attempt, "Datameer's answer tells nothing: it is a page, not an answer of its API")
+        return unclear(response, attempt, f"Datameer's answer tells nothing: {A_PAGE}")
     return told
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from relay.core.answers import is_markup, result_in, result_of, rows_of, unavailable, unlooked, unsent
+from relay.core.answers import A_PAGE, is_markup, result_in, result_of, rows_of, unavailable, unlooked, unsent
 from relay.core.facts import (
     Answered,
     Fact,
@@ -369,7 +369,7 @@ def details(connection: Connection, job: Job, _: CallbackAddress | None) -> Flow
         refused = reports.read_refusal(said, job.attempt, secrets)
     lineage = result_of(response, secrets)
     if refused is None and is_markup(response):
-        return reports.unclear(said, job.attempt, "SQLFlow's answer is a page, and no lineage")
+        return reports.unclear(said, job.attempt, f"SQLFlow's answer holds no lineage: {A_PAGE}")
     return refused or Answered(
         result={"job": answer.result, "lineage": lineage},
         vendor_job_id=answer.vendor_job_id,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple, TypeAlias
 
 from relay.core.answers import (
+    A_PAGE,
     LONGEST,
     is_markup,
     moment,
@@ -108,7 +109,7 @@ def read_stop(response: Response, attempt: int, secrets: Iterable[str] = ()) -> 
     """Why the vendor did not take a stop; None when it did. A page, such as one to log in at, is no word of its own."""
     refused = read_refusal(response, attempt, secrets, missing=ErrorCode.UNKNOWN_JOB)
     if refused is None and is_markup(response):
-        return unclear(response, attempt, "Trifacta's answer to the stop is a page, not one of its API")
+        return unclear(response, attempt, f"Trifacta's answer to the stop tells nothing: {A_PAGE}")
     return refused
 
 

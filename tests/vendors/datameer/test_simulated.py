@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from relay.core import facts
+from relay.core.answers import A_PAGE
 from relay.core.facts import Fact
 from relay.core.flow import NoAnswer, NotLetIn, NotReached, Response, TransportError
 from relay.core.job import ErrorCode, Job
@@ -472,7 +473,7 @@ def test_a_page_in_place_of_a_stops_answer_stops_nothing() -> None:
     told = stop(AT_WORK, page, AT_WORK)
 
     assert isinstance(told, facts.Unanswered)
-    assert told.error.message == "Datameer's answer tells nothing: it is a page, not an answer of its API"
+    assert told.error.message == f"Datameer's answer tells nothing: {A_PAGE}"
 
 
 AT_WORK = answer({"job-status": "RUNNING", "job-execution-id": 3})
