@@ -37,6 +37,7 @@ def _written_out(value: object) -> object:
 
 
 Time = Annotated[AwareDatetime, BeforeValidator(_written_out, json_schema_input_type=AwareDatetime)]
+Cursor = Annotated[str, Field(max_length=1000)]
 Word = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain)]
 
 
@@ -57,7 +58,16 @@ class PageQuery(Query):
     """Which page of a listing."""
 
     limit: int = Field(default=50, ge=1, le=200)
-    cursor: Annotated[str, Field(max_length=1000)] | None = None
+    cursor: Cursor | None = None
+    """`next` of the page before."""
+
+
+class WholeQuery(Query):
+    """The same of what the settings hold: few enough for one page."""
+
+    limit: Annotated[int, Field(ge=1, le=200)] | None = None
+    """All unless given."""
+    cursor: Cursor | None = None
     """`next` of the page before."""
 
 
@@ -211,7 +221,9 @@ async def page_of(listing: Awaitable[Page], query: PageQuery) -> Page:
         raise unprocessable([Complaint(path="cursor", message=str(error))]) from error
 
 
-def page_by_name(items: Iterable[T], name_of: Callable[[T], str], query: PageQuery) -> tuple[Sequence[T], str | None]:
+def page_by_name(
+    items: Iterable[T], name_of: Callable[[T], str], query: PageQuery | WholeQuery
+) -> tuple[Sequence[T], str | None]:
     """The page of what is listed by name, and the cursor of the next one: that goes on behind a name, though what had
     it is gone. Raises Wrong (422) where the cursor is none that a listing gave."""
     after = _name_in(query.cursor)

@@ -10,7 +10,7 @@ from relay.core.job import ErrorCode
 from relay.core.vendor import Account
 from relay.edges.web.acts import act_of, keep_outcome
 from relay.edges.web.problems import Wrong
-from relay.edges.web.queries import PageQuery, page_by_name, read_query
+from relay.edges.web.queries import WholeQuery, page_by_name, read_query
 from relay.edges.web.route import OPERATE, READ, Call, Route, answer
 from relay.edges.web.views import (
     ConnectionPage,
@@ -27,15 +27,15 @@ log = structlog.get_logger()
 
 
 async def vendors(call: Call) -> web.Response:
-    """A page of the vendors that relay knows."""
-    query = read_query(call.request, PageQuery)
+    """The vendors that relay knows, a page of them if so asked."""
+    query = read_query(call.request, WholeQuery)
     page, cursor = page_by_name(call.doors.vendors.values(), lambda vendor: vendor.name, query)
     return answer(VendorPage(items=tuple(map(vendor_view, page)), next=cursor))
 
 
 async def connections(call: Call) -> web.Response:
-    """A page of the connections, how each fares, and how many jobs it has in which state."""
-    query = read_query(call.request, PageQuery)
+    """The connections, a page of them if so asked, how each fares, and how many jobs it has in which state."""
+    query = read_query(call.request, WholeQuery)
     page, cursor = page_by_name(filter(call.caller.sees, call.doors.accounts), str, query)
     views = await _views(call, {name: call.doors.accounts[name] for name in page})
     return answer(ConnectionPage(items=views, next=cursor))
@@ -112,7 +112,7 @@ ROUTES = (
         handle=vendors,
         summary="What each vendor can be asked, with the JSON Schema of every operation's parameters.",
         scopes=READ,
-        query=PageQuery,
+        query=WholeQuery,
         answers={200: VendorPage},
         problems=(401, 403, 422),
     ),
@@ -122,7 +122,7 @@ ROUTES = (
         handle=connections,
         summary="The configured connections, what may be asked of each, how its vendor fares, and how its jobs stand.",
         scopes=READ,
-        query=PageQuery,
+        query=WholeQuery,
         answers={200: ConnectionPage},
         problems=(401, 403, 422, 503),
     ),

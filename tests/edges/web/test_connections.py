@@ -101,6 +101,16 @@ async def test_a_test_that_was_made_is_told(relay: Relay) -> None:
     assert [("connections.test", "tri", {})] == [(it["what"], it["target"], it["detail"]) for it in acts["items"]]
 
 
+async def test_connections_are_listed_whole_unless_a_limit_is_given(tmp_path: Path, vendor: TrifactaSimulator) -> None:
+    """Who reads one page, as monitors do, overlooks none."""
+    given = settings(tmp_path, vendor)
+    given["connections"].update({f"t{number}": given["connections"]["tri"] for number in range(60)})
+    async with running(tmp_path, given) as relay, ClientSession(relay.server.url) as http:
+        _, page = await get(http, "/v1/connections")
+
+    assert (61, None) == (len(page["items"]), page["next"])
+
+
 async def test_connections_and_vendors_are_listed_a_page_at_a_time(tmp_path: Path, vendor: TrifactaSimulator) -> None:
     """By name, as every list: `next` goes on behind the last one; what no listing gave or knows is refused."""
     given = settings(tmp_path, vendor)
