@@ -249,7 +249,7 @@ def _dated(value: JsonValue) -> JsonValue:
     return value
 
 
-Start: TypeAlias = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST, strict=False), BeforeValidator(_dated)]
+NotBefore: TypeAlias = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST, strict=False), BeforeValidator(_dated)]
 
 
 class JobRequest(Message):
@@ -260,7 +260,7 @@ class JobRequest(Message):
     operation: OperationName = "run"
     parameters: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
     completion: Completion = Field(default_factory=Completion)
-    not_before: Start | None = None
+    not_before: NotBefore | None = None
     webhooks: tuple[Webhook, ...] = Field(default=(), max_length=50)
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     target: TargetName | None = None
