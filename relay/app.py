@@ -449,7 +449,11 @@ class Relay:
             fresh = settings.connections.get(name)
             if fresh is not None and fresh.webhook_secret and account.webhook_secrets:
                 self.accounts[name] = replace(account, webhook_secrets=_webhook_secrets(fresh))
-        self._tell_waiting(() if settings == self.settings else _differing(self.settings, settings))
+        waiting: Sequence[str] = ()
+        if settings != self.settings:
+            loop = asyncio.get_running_loop()
+            waiting = await loop.run_in_executor(self._aside, _differing, self.settings, settings)
+        self._tell_waiting(waiting)
 
     def _tell_waiting(self, waiting: Sequence[str]) -> None:
         if waiting and waiting != self._waiting:
