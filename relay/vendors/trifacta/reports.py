@@ -265,13 +265,10 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 def keys_in(value: JsonValue) -> Iterator[str]:
     """The keys of webhooks, wherever they are in it."""
-    inner: Iterable[JsonValue] = ()
-    if isinstance(value, Mapping):
-        if isinstance(key := value.get("secretKey"), str):
-            yield key
-        inner = value.values()
-    elif isinstance(value, list | tuple):
-        inner = value
+    named = isinstance(value, Mapping)
+    if named and isinstance(key := value.get("secretKey"), str):
+        yield key
+    inner = value.values() if named else value if isinstance(value, list | tuple) else ()
     for part in inner:
         if type(part) not in _PLAIN:
             yield from keys_in(part)
