@@ -45,9 +45,9 @@ def publish_without_confirm() -> None:
     """Events count as delivered as soon as they are on their way, whatever the broker says."""
 
     async def hurried(
-        self: publish.Publisher, pipe: Pipe, exchange: str, routing_key: str, body: bytes, properties: Any
+        self: publish.Publisher, pipe: Pipe, exchange: str, key: str, body: bytes, properties: Any, *, mandatory: bool
     ) -> None:
-        _spawn(_published(pipe, exchange, routing_key, body, properties, mandatory=True))
+        _spawn(_published(pipe, exchange, key, body, properties, mandatory=mandatory))
 
     _replace(publish.Publisher, "_confirmed", hurried)
 
@@ -56,9 +56,9 @@ def publish_without_mandatory() -> None:
     """Events count as delivered when the broker confirms them, though no queue may have taken them."""
 
     async def careless(
-        self: publish.Publisher, pipe: Pipe, exchange: str, routing_key: str, body: bytes, properties: Any
+        self: publish.Publisher, pipe: Pipe, exchange: str, key: str, body: bytes, properties: Any, *, mandatory: bool
     ) -> None:
-        await _published(pipe, exchange, routing_key, body, properties, mandatory=False)
+        await _published(pipe, exchange, key, body, properties, mandatory=False)
 
     _replace(publish.Publisher, "_confirmed", careless)
 
