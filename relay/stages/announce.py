@@ -435,7 +435,7 @@ def _again(delivery: Delivery, receiver: Receiver, failed: Result) -> Result:
 
 
 def _defective(delivery: Delivery, error: Exception) -> Result:
-    """An attempt like any other: it stands in the delivery's own history, and to a URL what fails for ever ends, too."""
+    """An attempt like any other, in the delivery's own history; to a URL, what fails for ever ends, too."""
     words = f"a defect in relay: {type(error).__name__} (see delivery.failed in its log)"
     failed = Result(state="pending", outcome="internal_error", error=words, alive=None)
     if delivery.kind in ("exchange", "reply"):
