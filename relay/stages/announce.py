@@ -12,8 +12,9 @@ import structlog
 
 from relay import failpoints
 from relay.core import signature
+from relay.core.flow import clean_json
 from relay.core.schedule import WEBHOOK_SCHEDULE, backoff, hinted, next_try, spread
-from relay.core.template import Tokens, TooMuch, fill, fill_header, fill_json, fill_url, json_in, tokens_of
+from relay.core.template import Tokens, TooMuch, fill, fill_header, fill_json, fill_url, tokens_of
 from relay.messages import Receiver, Webhook
 from relay.metrics import Metrics
 from relay.ports import (
@@ -356,7 +357,8 @@ def _has_tokens(receiver: Receiver) -> bool:
 
 
 def _body(receiver: Receiver, event: bytes, tokens: Tokens) -> tuple[bytes, str]:
-    """What is sent, and its content type. A string that is JSON is filled as JSON, so that no value breaks out."""
+    """What is sent, and its content type. A string that is JSON is filled as JSON, so that no value breaks out: also
+    one of before such were refused, or of the settings, that gives a name twice."""
     if receiver.method in ("GET", "DELETE"):
         return b"", ""
     if receiver.body is None:
@@ -364,8 +366,8 @@ def _body(receiver: Receiver, event: bytes, tokens: Tokens) -> tuple[bytes, str]
     template = receiver.body
     if isinstance(template, str):
         try:
-            template = json_in(template)
-        except ValueError:
+            template = clean_json(template)
+        except (ValueError, RecursionError):
             return fill(template, tokens).encode(), "text/plain; charset=utf-8"
     return orjson.dumps(fill_json(template, tokens)), "application/json"
 

@@ -97,3 +97,16 @@ async def test_long_values_are_filled_in(bench: Bench, receiver: Receiver) -> No
     await bench.turn("announce")
 
     assert 20 * 50_000 == len(receiver.heard[0].body)
+
+
+async def test_a_body_from_before_with_a_name_twice_is_filled_as_json(
+    bench: Bench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No value breaks out of its quotes in one that would be refused now."""
+    with monkeypatch.context() as before:
+        before.setattr(Webhook, "objections", lambda _: iter(()))
+        await ended(bench, {"url": receiver.url, "body": '{"a": 1, "a": "$status"}'})
+    await bench.turn("announce")
+
+    (heard,) = receiver.heard
+    assert (b'{"a":"canceled"}', "application/json") == (heard.body, heard.headers["content-type"])
