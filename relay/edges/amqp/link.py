@@ -154,7 +154,7 @@ class Link:
             try:
                 with lost_not_canceled():
                     async with asyncio.timeout(self._timeout):
-                        opened = await aio_pika.connect(node, ssl_context=self._tls)
+                        opened = await _opened(node, self._tls)
             except TROUBLE as error:
                 if _refuses(error):
                     raise TopologyError(
@@ -183,6 +183,17 @@ class Link:
 def shown(node: URL) -> str:
     """A node's URL without who logs in and how."""
     return str(URL.build(scheme=node.scheme, host=node.host or "", port=node.explicit_port, path=node.path))
+
+
+async def _opened(node: URL, tls: ssl.SSLContext | None) -> aio_pika.Connection:
+    """A connection; what could not be made is closed, since left alone it closes itself whenever it is collected."""
+    connection = aio_pika.Connection(node, ssl_context=tls)
+    try:
+        await connection.connect()
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
 
 
 def _refuses(error: BaseException) -> bool:

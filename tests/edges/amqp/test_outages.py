@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import gc
 import ipaddress
 import re
 import ssl
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aio_pika import Connection
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,6 +19,7 @@ from structlog.testing import capture_logs
 from yarl import URL
 
 from relay.edges.amqp import Broker, Topology
+from relay.edges.amqp.link import Backoff, Link
 from relay.ports import BrokerAway, NotDelivered, Outgoing
 from tests.edges.amqp.conftest import Inbox, Start, connect, until
 from tests.rabbitmq import RabbitMQ
@@ -135,6 +138,17 @@ async def test_a_broker_that_comes_later_is_found(rabbitmq: RabbitMQ, topology: 
     await inbox.until(lambda: inbox.done == [b"x"])
     await broker.close()
     await running
+
+
+async def test_a_connection_that_cannot_be_made_is_closed() -> None:
+    """What was tried in vain is closed: left alone it would close itself when it is collected, in whatever loop."""
+    link = Link("consume", ["amqp://127.0.0.1:1/"], backoff=Backoff(lambda: 0.0))
+    with pytest.raises(BrokerAway):
+        async with link.opened():
+            pass
+    tried = [each for each in gc.get_objects() if isinstance(each, Connection) and each.url.port == 1]
+
+    assert {True} == {each.is_closed for each in tried}
 
 
 async def test_the_next_node_is_tried(start: Start, topology: Topology, amqp_url: str, inbox: Inbox) -> None:
