@@ -43,7 +43,7 @@ test: install ## run the tests against RELAY_TEST_{AMQP,POSTGRES}_URL or private
 	@$(WITH_SERVERS) sh -c '\
 		$(BIN)/pytest -q -m "not alone" $(SIDE_BY_SIDE) --cov=relay --cov-branch --cov-report= $(ROOMS); rooms=$$?; \
 		$(BIN)/pytest -q -m "not alone" $(SIDE_BY_SIDE) $(addprefix --ignore=,$(ROOMS)); house=$$?; \
-		$(BIN)/pytest -q -m alone -n 2 --dist loadfile && [ $$rooms$$house = 00 ]'
+		$(BIN)/pytest -q -m alone $(SIDE_BY_SIDE) && [ $$rooms$$house = 00 ]'
 	@failed=0; for each in $(COVERAGE); do \
 		room=$${each%:*}; floor=$${each#*:}; \
 		printf '\nCoverage of relay/%s (at least %s %%)\n' "$$room" "$$floor"; \

@@ -2,8 +2,8 @@
 
     python -m tests.e2e.nursery FD
 
-With each come two file descriptors: the child's standard error, and a socket on which is told the child's id and, when
-it has ended, its exit code.
+With each come file descriptors: the child's standard error (of another kind of child's, all that it reads and writes),
+and a socket on which is told the child's id and, when it has ended, its exit code.
 """
 
 import asyncio
@@ -15,8 +15,9 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NoReturn, TypedDict
+from typing import Any, NoReturn, TypeAlias
 
 from relay.app import serve
 from relay.settings import load
@@ -25,11 +26,10 @@ from tests.faults.mutants import MUTANTS
 PR_SET_PDEATHSIG = 1
 
 
-class Word(TypedDict):
-    """What a child is to be."""
-
-    config: str
-    environment: dict[str, str]
+Word: TypeAlias = Mapping[str, Any]
+"""What a child is to be: here its `config` and its `environment`."""
+Be: TypeAlias = Callable[..., NoReturn]
+"""Is it, given the word and the file descriptors."""
 
 
 def end_with_parent() -> None:
@@ -37,7 +37,7 @@ def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def main(words: socket.socket) -> None:
+def main(words: socket.socket, be: Be | None = None) -> None:
     """Fork for each word, and tell of each child's end."""
     end_with_parent()
     gc.freeze()
@@ -51,22 +51,23 @@ def main(words: socket.socket) -> None:
             told.close()
             os.close(pidfd)
         if words.fileno() in ready:
-            word, fds, _, _ = socket.recv_fds(words, 65536, 2)
+            word, (*given, last), _, _ = socket.recv_fds(words, 65536, 4)
             if not word:
                 return
-            stderr, told = fds[0], socket.socket(fileno=fds[1])
-            pid = forked(json.loads(word), stderr)
-            os.close(stderr)
+            told = socket.socket(fileno=last)
+            pid = forked(be or run, json.loads(word), given)
+            for each in given:
+                os.close(each)
             told.send(str(pid).encode())
             children[os.pidfd_open(pid)] = pid, told
 
 
-def forked(word: Word, stderr: int) -> int:
+def forked(be: Be, word: Word, given: Sequence[int]) -> int:
     """A child that is relay; its process id."""
     pid = os.fork()
     if pid == 0:
         end_with_parent()
-        run(word, stderr)
+        be(word, *given)
     return pid
 
 

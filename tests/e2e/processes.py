@@ -147,10 +147,12 @@ def relay_serve(config: Path) -> list[str]:
 class Nursery:
     """Starts relay in a tenth of the time: a process that has imported everything, and forks when it is told to."""
 
+    module = "tests.e2e.nursery"
+
     def __enter__(self) -> Self:
         ours, theirs = socket.socketpair()
         self._socket = ours
-        command = [sys.executable, "-m", "tests.e2e.nursery", str(theirs.fileno())]
+        command = [sys.executable, "-m", self.module, str(theirs.fileno())]
         self._popen = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
         theirs.close()
         return self
@@ -163,17 +165,20 @@ class Nursery:
     def started(self, config: Path, log: Path, environment: Mapping[str, str] | None = None) -> Process:
         """A relay with this configuration."""
         reading, writing = os.pipe()
-        ours, theirs = socket.socketpair()
-        word = json.dumps({"config": str(config), "environment": dict(environment or {})}).encode()
-        socket.send_fds(self._socket, [word], [writing, theirs.fileno()])
+        child = self.forked({"config": str(config), "environment": dict(environment or {})}, [writing])
         os.close(writing)
-        theirs.close()
+        return Process(child, os.fdopen(reading, "rb"), log)
+
+    def forked(self, word: Mapping[str, Any], given: Sequence[int]) -> "Forked":
+        """A child that is what the word says, with these file descriptors."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self._socket, [json.dumps(word).encode()], [*given, theirs.fileno()])
         ours.settimeout(PATIENCE)
-        pid = int(ours.recv(64))
-        return Process(_Forked(pid, ours), os.fdopen(reading, "rb"), log)
+        return Forked(int(ours.recv(64)), ours)
 
 
-class _Forked:
+class Forked:
     """A child of the nursery's."""
 
     def __init__(self, pid: int, told: socket.socket) -> None:

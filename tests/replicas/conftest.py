@@ -1,26 +1,16 @@
 """Relays that lose patience soon, on one PostgreSQL database and one broker."""
 
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from typing import Self
 
 import pytest
 
-from tests.e2e.processes import ROOT, Nursery
+from tests.e2e.processes import Nursery
 
 
 class HastyNursery(Nursery):
     """Starts relays whose leases lapse after seconds."""
 
-    def __enter__(self) -> Self:
-        ours, theirs = socket.socketpair()
-        self._socket = ours
-        command = [sys.executable, "-m", "tests.replicas.nursery", str(theirs.fileno())]
-        self._popen = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
-        theirs.close()
-        return self
+    module = "tests.replicas.nursery"
 
 
 @pytest.fixture(scope="session")
