@@ -1,10 +1,22 @@
 """The gate before a connection, by a clock of our own."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from relay.edges.http.gate import Gate
+
+
+@asynccontextmanager
+async def passage(gate: Gate, patience: float) -> AsyncIterator[None]:
+    """Inside the gate."""
+    await gate.enter(patience)
+    try:
+        yield
+    finally:
+        gate.leave()
 
 
 class Clock:
@@ -26,7 +38,7 @@ async def entries(gate: Gate, clock: Clock, count: int) -> list[float]:
     times: list[float] = []
 
     async def pass_through() -> None:
-        async with gate.passage(patience=60):
+        async with passage(gate, 60):
             times.append(clock.now)
 
     await asyncio.gather(*(pass_through() for _ in range(count)))
@@ -59,9 +71,9 @@ async def test_replicas_share_the_limits() -> None:
     gate = Gate(4, 4.0, clock=clock, sleep=clock.sleep)
     gate.share(2)
     actual = await entries(gate, clock, 3)
-    async with gate.passage(60), gate.passage(60):
+    async with passage(gate, 60), passage(gate, 60):
         with pytest.raises(TimeoutError):
-            async with gate.passage(0):
+            async with passage(gate, 0):
                 pass
 
     assert [0.0, 0.5, 1.0] == actual
@@ -71,7 +83,7 @@ async def test_more_replicas_than_requests_still_leave_one() -> None:
     """A replica's share is never nothing."""
     gate = Gate(1)
     gate.share(5)
-    async with gate.passage(0.5):
+    async with passage(gate, 0.5):
         pass
 
 
@@ -82,10 +94,10 @@ async def test_a_larger_share_lets_those_who_wait_in() -> None:
     inside = asyncio.Event()
 
     async def wait() -> None:
-        async with gate.passage(60):
+        async with passage(gate, 60):
             inside.set()
 
-    async with gate.passage(60):
+    async with passage(gate, 60):
         waiting = asyncio.create_task(wait())
         await asyncio.sleep(0)
         assert not inside.is_set()
@@ -101,7 +113,7 @@ async def test_they_enter_in_the_order_in_which_they_came() -> None:
     order: list[int] = []
 
     async def wait(number: int) -> None:
-        async with gate.passage(60):
+        async with passage(gate, 60):
             await asyncio.sleep(0)
             order.append(number)
 
@@ -116,21 +128,20 @@ async def test_who_gives_up_takes_nobodys_place(admitted: bool) -> None:
     gate = Gate(1)
 
     async def wait() -> None:
-        async with gate.passage(60):
+        async with passage(gate, 60):
             await asyncio.Event().wait()
 
-    first = gate.passage(60)
-    await first.__aenter__()
+    await gate.enter(60)
     waiting = asyncio.create_task(wait())
     await asyncio.sleep(0)
     if admitted:
-        await first.__aexit__(None, None, None)
+        gate.leave()
     waiting.cancel()
     await asyncio.wait([waiting])
     if not admitted:
-        await first.__aexit__(None, None, None)
+        gate.leave()
 
-    async with gate.passage(0.5):
+    async with passage(gate, 0.5):
         pass
     assert waiting.cancelled()
 
@@ -141,10 +152,10 @@ async def test_who_gave_up_just_now_is_passed_over() -> None:
     inside = asyncio.Event()
 
     async def wait() -> None:
-        async with gate.passage(60):
+        async with passage(gate, 60):
             inside.set()
 
-    async with gate.passage(60):
+    async with passage(gate, 60):
         quitter, waiting = asyncio.create_task(wait()), asyncio.create_task(wait())
         await asyncio.sleep(0)
         quitter.cancel()
@@ -164,7 +175,7 @@ async def test_who_gives_up_uses_up_no_turn() -> None:
     await entries(gate, clock, 1)
     for _ in range(3):
         with pytest.raises(TimeoutError):
-            async with gate.passage(0):
+            async with passage(gate, 0):
                 pass
     clock.now += 1
 

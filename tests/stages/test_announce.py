@@ -643,9 +643,9 @@ async def test_a_probe_that_is_blocked_lets_another_go(bench: Bench) -> None:
         await ended(bench, {"url": dead}, requestId=f"r-{number}")
     await bench.turn("announce")
     bench.sender._policy = EgressPolicy(allow_http=True)
-    for session in bench.sender._sessions.values():
-        await session.close()
-    bench.sender._sessions.clear()
+    for client in bench.sender._clients.values():
+        await client.close()
+    bench.sender._clients.clear()
     bench.clock.tick(10)
 
     assert [1, 1] == [await bench.turn("announce"), await bench.turn("announce")]

@@ -3,8 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 
 class Gate:
@@ -38,16 +37,16 @@ class Gate:
         self._interval = replicas / self._per_second if self._per_second else 0.0
         self._admit()
 
-    @asynccontextmanager
-    async def passage(self, patience: float) -> AsyncIterator[None]:
-        """Be inside. Raises TimeoutError, having entered nothing, after waiting for `patience` seconds."""
+    async def enter(self, patience: float) -> None:
+        """Be inside until `leave`. Raises TimeoutError, being outside, after waiting for `patience` seconds."""
         if not self._walk_in():
             async with asyncio.timeout(patience):
                 await self._enter()
-        try:
-            yield
-        finally:
-            self._leave()
+
+    def leave(self) -> None:
+        """Make room for the next."""
+        self._inside -= 1
+        self._admit()
 
     def _walk_in(self) -> bool:
         """Enter without waiting, if nobody waits and nothing is to be waited for."""
@@ -61,7 +60,7 @@ class Gate:
         try:
             await self._take_turn()
         except BaseException:
-            self._leave()
+            self.leave()
             raise
 
     async def _take_room(self) -> None:
@@ -74,7 +73,7 @@ class Gate:
             await admitted
         except asyncio.CancelledError:
             if not admitted.cancelled():  # admitted in the same breath: the room goes to the next
-                self._leave()
+                self.leave()
             elif admitted in self._waiting:
                 self._waiting.remove(admitted)
             raise
@@ -87,10 +86,6 @@ class Gate:
             if self._next_turn > now:
                 await self._sleep(self._next_turn - now)
             self._next_turn = max(self._next_turn, now) + self._interval
-
-    def _leave(self) -> None:
-        self._inside -= 1
-        self._admit()
 
     def _admit(self) -> None:
         while self._waiting and self._inside < self._room:

@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import io
+import re
 import ssl
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from types import SimpleNamespace
+from math import inf
 from typing import Any, Final, TypeAlias, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import orjson
@@ -38,22 +39,23 @@ from relay.core.flow import (
 )
 from relay.core.vendor import Connection, Credentials, Login, Vendor
 from relay.edges.egress import ThreadResolver
-from relay.edges.http.exchange import (
+from relay.edges.http.client import (
     CONNECT_TIMEOUT,
+    IDEMPOTENT,
     KEEPALIVE,
-    USER_AGENT,
-    objection,
-    open_session,
-    place,
-    read_to,
-    reason,
+    Body,
+    Client,
+    Outgoing,
+    Reply,
+    Unsendable,
+    authorization_in,
 )
+from relay.edges.http.failures import FAILURES, place, reason
 from relay.edges.http.gate import Gate
 from relay.edges.http.kept import Remembered
 from relay.ports import FlowFailed, Keeper
 
 T = TypeVar("T")
-_Body: TypeAlias = bytes | aiohttp.MultipartWriter | None
 _Exchange: TypeAlias = Callable[[Request], Awaitable[Response]]
 Fetch: TypeAlias = Callable[[str, int, float], Awaitable[Response]]
 """A GET of a URL that came with a job, under the egress guard: URL, cap in bytes, seconds. Raises NotFetched."""
@@ -65,7 +67,8 @@ CLOSING: Final = 10.0
 BODY_CAP: Final = 4 * 1024 * 1024
 AT_ONCE: Final = 100
 """Requests at a time on a connection that sets no `maxConcurrency`."""
-_REPEATED_BY_CLIENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+_PATH: Final = re.compile(r"[!$-;=?-\[\]-~]*")
+"""What is left of ASCII's signs without `"`, `#`, `<` and the backslash."""
 
 log = structlog.get_logger(__name__)
 
@@ -165,17 +168,13 @@ async def _drive(connection: str, flow: Flow[T], answer: _Exchange, *, harmless:
             except NoAnswer as error:
                 sent = not harmless
                 step = partial(flow.throw, error)
-            except _Unsendable as error:
+            except Unsendable as error:
                 raise _defect(connection, error, sent) from None
             except FlowFailed as error:  # of the flow that fetches credentials
                 raise FlowFailed(str(error), sent=sent) from error
             else:
                 sent = sent or not (request.foreign or harmless)
                 step = partial(flow.send, response)
-
-
-class _Unsendable(ValueError):
-    """A flow asked for a request that cannot be made. The text names no part of it."""
 
 
 class _Line:
@@ -194,9 +193,14 @@ class _Line:
         self._reread = reread
         self._fetch = fetch
         self._remembered = Remembered(keeper, link.connection.name, link.timeout) if keeper else None
-        self._base = link.connection.base_url.rstrip("/")
+        base = link.connection.base_url.rstrip("/")
+        self._origin = URL(base, encoded=True).origin()
+        self._base = urlsplit(base).path
         self._tls = _tls_context(link)
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._clients: dict[bool, Client] = {}
+        self._limits = aiohttp.ClientTimeout(
+            total=link.timeout, connect=min(CONNECT_TIMEOUT, link.timeout), ceil_threshold=inf
+        )
         self._credentials: Credentials | None = None
         self._expiry = float("inf")
         self._authentication: asyncio.Task[Credentials] | None = None
@@ -207,9 +211,9 @@ class _Line:
         if request.foreign:
             return await self._from_elsewhere(request)
         if not request.authenticated:
-            return await self._exchange(request, self._url(request))
+            return await self._exchange(request, self._below(request, None))
         credentials = await self._authenticated(None)
-        response = await self._exchange(request, self._url(request, credentials), credentials)
+        response = await self._exchange(request, self._below(request, credentials))
         # The first to come may be what another relay has kept, refused since like our own.
         for _ in range(2 if self._remembers(self._link.connection) else 1):
             if not self._link.vendor.unauthorized(response):
@@ -217,7 +221,7 @@ class _Line:
             refused, credentials = credentials, await self._authenticated(credentials)
             if credentials == refused:
                 break
-            response = await self._exchange(request, self._url(request, credentials), credentials)
+            response = await self._exchange(request, self._below(request, credentials))
         return response
 
     async def _from_elsewhere(self, request: Request) -> Response:
@@ -231,9 +235,9 @@ class _Line:
             await asyncio.wait([self._authentication], timeout=CLOSING)
         if self._authentication is not None:
             self._authentication.cancel()
-        for session in self._sessions.values():
-            await session.close()
-        self._sessions.clear()
+        for client in self._clients.values():
+            await client.close()
+        self._clients.clear()
 
     # --- credentials
 
@@ -278,9 +282,8 @@ class _Line:
     async def _answer_for_credentials(self, request: Request) -> Response:
         """Only here may a request leave the base URL: token services live elsewhere, and what such a flow is made
         of comes from the operator alone."""
-        elsewhere = "://" in request.path
-        url = URL(request.path + _tail(request.path, request.query), encoded=True) if elsewhere else self._url(request)
-        return await self._exchange(request, url)
+        outgoing = _elsewhere(request) if "://" in request.path else self._below(request, None)
+        return await self._exchange(request, outgoing)
 
     def _authentication_ended(self, task: "asyncio.Task[Credentials]") -> None:
         self._authentication = None
@@ -292,128 +295,108 @@ class _Line:
     def _cap(self, request: Request) -> int:
         return self._link.body_cap if request.cap is None else request.cap
 
-    def _url(self, request: Request, credentials: Credentials | None = None) -> URL:
-        query = {**request.query, **(credentials.query if credentials else {})}
-        return URL(self._base + _checked_path(request.path) + _tail(request.path, query), encoded=True)
+    def _below(self, request: Request, credentials: Credentials | None) -> Outgoing:
+        query = {**request.query, **credentials.query} if credentials else request.query
+        target = self._base + _checked_path(request.path) + _tail(request.path, query)
+        return _outgoing(request, self._origin, target, credentials)
 
-    async def _exchange(self, request: Request, url: URL, credentials: Credentials | None = None) -> Response:
-        body, content_type = _body(request, credentials)
-        headers = CIMultiDict({"accept": "application/json", "user-agent": USER_AGENT} | content_type)
-        headers.update(request.headers)
-        headers.update(credentials.headers if credentials else {})
-        if (fault := objection(headers)) is not None:
-            raise _Unsendable(fault)
+    async def _exchange(self, request: Request, outgoing: Outgoing) -> Response:
         try:
-            async with self.gate.passage(self._link.timeout):
-                return await self._send(request, url, headers, body)
+            await self.gate.enter(self._link.timeout)
         except TimeoutError as error:
             raise NotReached(
-                f"the request to {place(url)} waited {self._link.timeout:g} s for its turn; "
+                f"the request to {place(outgoing.origin)} waited {self._link.timeout:g} s for its turn; "
                 "the connection's maxConcurrency or requestsPerSecond holds it back"
             ) from error
-
-    async def _send(self, request: Request, url: URL, headers: CIMultiDict[str], body: _Body) -> Response:
-        failpoints.hit("vendor.before_request")
-        method = request.method.upper()
-        fresh = request.once and method in _REPEATED_BY_CLIENT
-        started, progress, status = time.monotonic(), _Progress(), None
         try:
-            async with self._session(fresh).request(
-                method,
-                url,
-                headers=headers,
-                data=body,
-                allow_redirects=False,
-                middlewares=(_never_repeated,) if fresh else (),
-                trace_request_ctx=progress,
-            ) as response:
-                status = response.status
-                cap = self._cap(request)
-                content, whole = await read_to(cap, response)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise self._failure(error, url, progress.connected) from error
+            return await self._send(request, outgoing)
+        finally:
+            self.gate.leave()
+
+    async def _send(self, request: Request, outgoing: Outgoing) -> Response:
+        failpoints.hit("vendor.before_request")
+        repeatable = outgoing.method in IDEMPOTENT
+        client = self._client(fresh=request.once and repeatable)
+        cap = self._cap(request)
+        started, status = time.monotonic(), None
+        try:
+            reply = await client.exchange(outgoing, self._limits, cap=cap, repeat=repeatable and not request.once)
+            status = reply.status
+        except Unsendable:
+            raise
+        except FAILURES as error:
+            how = NoAnswer if outgoing.sent else NotReached
+            raise how(f"{place(outgoing.origin)}: {reason(error)}") from error
         finally:
             log.debug(
                 "vendor.request",
                 connection=self._link.connection.name,
-                method=method,
-                path=url.raw_path,
+                method=outgoing.method,
+                path=outgoing.target.partition("?")[0],
                 status=status,
                 duration=round(time.monotonic() - started, 6),
             )
         failpoints.hit("vendor.after_response")
-        if not whole:
-            raise TooLarge(f"{place(url)}: its answer is larger than {cap} bytes")
-        return Response(status=status, headers=_headers(response), body=content)
+        if not reply.whole:
+            raise TooLarge(f"{place(outgoing.origin)}: its answer is larger than {cap} bytes")
+        return Response(status=reply.status, headers=_headers(reply), body=reply.body)
 
-    def _failure(self, error: Exception, url: URL, connected: bool) -> TransportError:
-        """What a failed request means: without a connection nothing can have happened there."""
-        if connected:
-            return NoAnswer(f"{place(url)}: {reason(error)}")
-        if isinstance(error, TimeoutError):
-            return NotReached(f"{place(url)}: no connection was made in time")
-        return NotReached(f"{place(url)}: {reason(error)}")
-
-    def _session(self, fresh: bool) -> aiohttp.ClientSession:
-        """The connection's session; with `fresh` the one that keeps no connection open."""
-        if fresh not in self._sessions:
-            timeout = self._link.timeout
+    def _client(self, fresh: bool) -> Client:
+        """The connection's client; with `fresh` the one that keeps no connection open."""
+        if fresh not in self._clients:
             reuse: dict[str, Any] = {"force_close": True} if fresh else {"keepalive_timeout": KEEPALIVE}
-            self._sessions[fresh] = open_session(
-                aiohttp.TCPConnector(limit=0, ssl=self._tls, resolver=self._resolver, **reuse),  # the gate is the limit
-                proxy=self._link.proxy,
-                timeout=aiohttp.ClientTimeout(total=timeout, connect=min(CONNECT_TIMEOUT, timeout)),
-                trace_configs=[_notice_connection()],
-            )
-        return self._sessions[fresh]
+            connector = aiohttp.TCPConnector(
+                limit=0, ssl=self._tls, resolver=self._resolver, **reuse
+            )  # the gate limits
+            self._clients[fresh] = Client(connector, proxy=self._link.proxy)
+        return self._clients[fresh]
 
 
-@dataclass(slots=True)
-class _Progress:
-    """How far a request came: the client's exceptions do not always tell."""
-
-    connected: bool = False
-
-
-def _notice_connection() -> aiohttp.TraceConfig:
-    async def connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _event: object) -> None:
-        context.trace_request_ctx.connected = True
-
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(connected)
-    trace.on_connection_reuseconn.append(connected)
-    return trace
-
-
-async def _never_repeated(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Middleware: keep the client from repeating an idempotent method by itself, which it does also on a fresh
-    connection. Those two errors are what it repeats after."""
+def _elsewhere(request: Request) -> Outgoing:
+    """The request to a URL of its own, which may hold a user name and a password."""
+    url = URL(request.path + _tail(request.path, request.query), encoded=True)
     try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise aiohttp.ClientConnectionError from error
+        if not url.raw_host:
+            raise aiohttp.InvalidURL(url)
+        authorization = authorization_in(url)
+        if authorization is None:
+            return _outgoing(request, url.origin(), url.raw_path_qs, None)
+        if "authorization" in CIMultiDict(request.headers):
+            raise ValueError("there are two authorizations")
+        credentials = Credentials(headers={"Authorization": authorization})
+        return _outgoing(request, url.origin(), url.raw_path_qs, credentials)
+    except ValueError as error:
+        raise NotReached(f"{place(url)}: {reason(error)}") from error
+
+
+def _outgoing(request: Request, origin: URL, target: str, credentials: Credentials | None) -> Outgoing:
+    body, content_type = _body(request, credentials)
+    headers = CIMultiDict({"accept": "application/json"} | content_type)
+    headers.update(request.headers)
+    if credentials:
+        headers.update(credentials.headers)
+    return Outgoing(method=request.method.upper(), origin=origin, target=target, headers=headers, body=body)
 
 
 def _tail(path: str, query: Mapping[str, str]) -> str:
     """The query as it stands behind the path, which may have one of its own."""
-    joint = "&" if "?" in path else "?"
-    return joint + urlencode(query, quote_via=quote) if query else ""
+    if not query:
+        return ""
+    return ("&" if "?" in path else "?") + urlencode(query, quote_via=quote)
 
 
 def _checked_path(path: str) -> str:
     """The path, if it can only lead to below the base URL."""
     if not path.startswith("/"):
-        raise _Unsendable("a request's path must begin with / and name no host")
+        raise Unsendable("a request's path must begin with / and name no host")
     if leads_up(path.partition("?")[0]):
-        raise _Unsendable("a request's path must not hold the segments . and ..")
-    if any(not "!" <= character <= "~" or character in '#\\"<>' for character in path):
-        raise _Unsendable("a request's path must be percent-encoded")
+        raise Unsendable("a request's path must not hold the segments . and ..")
+    if not _PATH.fullmatch(path):
+        raise Unsendable("a request's path must be percent-encoded")
     return path
 
 
-def _body(request: Request, credentials: Credentials | None) -> tuple[_Body, dict[str, str]]:
+def _body(request: Request, credentials: Credentials | None) -> tuple[Body, dict[str, str]]:
     """The request's body with the header that names its type; the client itself names that of a multipart form."""
     if request.files is not None:
         return _multipart(request, credentials, request.files), {}
@@ -449,13 +432,13 @@ def _json(value: JsonValue) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError as error:
-        raise _Unsendable("a request's body cannot be written as JSON") from error
+        raise Unsendable("a request's body cannot be written as JSON") from error
 
 
-def _headers(response: aiohttp.ClientResponse) -> Mapping[str, str]:
+def _headers(reply: Reply) -> Mapping[str, str]:
     """Lower-case names; the values of a repeated one are joined by commas, as HTTP has it."""
     headers: dict[str, str] = {}
-    for name, value in response.headers.items():
+    for name, value in reply.headers.items():
         name, value = name.lower(), clean(value)
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
@@ -496,5 +479,5 @@ def _defect(connection: str, error: Exception, sent: bool) -> FlowFailed:
         error=type(error).__name__,
         frames=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
     )
-    what = str(error) if isinstance(error, _Unsendable) else type(error).__name__
+    what = str(error) if isinstance(error, Unsendable) else type(error).__name__
     return FlowFailed(f"the adapter failed: {what} (see flow.failed in the log)", sent=sent)
