@@ -165,6 +165,7 @@ def _check_name(host: str) -> str | None:
     return None
 
 
+@lru_cache(1024)
 def _plain_name(host: str) -> str:
     """The name as the resolver gets it: ASCII, lower case, without the root's dot; empty if there is no such form."""
     if len(host) > 253:  # the codec is slow with long nonsense

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 
 import aiohttp
+from aiohttp import StreamReader
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import StreamWriter
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -29,12 +30,15 @@ CONNECT_TIMEOUT: Final = 10.0
 """Seconds until there must be a connection: look-up, TCP and TLS together."""
 ORIGINS: Final = 1024
 """Schemes, hosts and ports that are not looked at anew each time."""
+TICK: Final = 0.1
+"""Seconds between two looks at what is late."""
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods that HTTP clients may repeat by themselves."""
 
 _NO_LENGTH: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that say nothing of a body that they do not have."""
 _TYPED: Final = frozenset({"POST", "PUT", "PATCH"})
+_DROPPED: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -80,6 +84,14 @@ class _Way:
     headers: CIMultiDict[str]
 
 
+@dataclass(slots=True, eq=False)
+class _Reading:
+    """An answer that is waited for: what its next bytes come from, and when they come too late."""
+
+    source: ResponseHandler | StreamReader
+    deadline: float
+
+
 class Client:
     """Sends requests over a connector, which it closes, and through the proxy, if one is given.
 
@@ -91,30 +103,46 @@ class Client:
         self._proxy = proxy
         self._loop = asyncio.get_running_loop()
         self._way = lru_cache(ORIGINS)(self._new_way)
+        self._readings: set[_Reading] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
     async def exchange(
         self, request: Outgoing, limits: aiohttp.ClientTimeout, *, cap: int, verify: bool = True, repeat: bool = False
     ) -> Reply:
         """The answer, never redirected, of which at most `cap` bytes are read.
 
-        `limits.total` holds from the start to the answer's end. Without `verify` any certificate will do, unless the
-        connector has a TLS context of its own. With `repeat` a request whose connection breaks before the answer
-        begins is made once more: kept ones may have been dropped meanwhile. Raises Unsendable, and
-        aiohttp.ClientError, HttpProcessingError, OSError (TimeoutError) or ValueError.
+        `limits.total` is for all from the start to the answer's end, the others for the connection. Without `verify`
+        any certificate will do, unless the connector has a TLS context of its own. With `repeat` a request whose
+        connection breaks before the answer begins is made once more: a kept one may have been dropped meanwhile.
+        Raises Unsendable, aiohttp.ClientError, HttpProcessingError, OSError (TimeoutError) or ValueError.
         """
         assert limits.total is not None
         deadline = self._loop.time() + limits.total
         way = self._way(request.origin, verify)
         head = _head(request, way)
         try:
-            return await self._once(request, way, head, limits, deadline, cap)
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            if not repeat or isinstance(error, aiohttp.ClientConnectorError):
+            connection = await self._connector.connect(way.request, [], limits)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error
+        assert connection.protocol is not None
+        try:
+            reply = await self._answer(connection.protocol, request, head, cap, deadline)
+        except BaseException as error:
+            connection.close()
+            if not repeat or not isinstance(error, _DROPPED):
                 raise
-        return await self._once(request, way, head, limits, deadline, cap)
+        else:
+            connection.release()  # which closes what cannot be used again
+            return reply
+        async with asyncio.timeout_at(deadline):
+            return await self.exchange(request, limits, cap=cap, verify=verify)
 
     async def close(self) -> None:
         """Drop every connection; exchanges that are under way fail."""
+        for reading in self._readings:
+            reading.source.set_exception(aiohttp.ClientConnectionError())
+        if self._timer is not None:
+            self._timer.cancel()
         await self._connector.close()
 
     def _new_way(self, origin: URL, verify: bool) -> _Way:
@@ -129,55 +157,56 @@ class Client:
             headers["Connection"] = "close"
         request = aiohttp.ClientRequest("GET", origin, headers=headers, loop=self._loop, ssl=verify, proxy=proxy)
         usual = request.headers.copy()
-        if proxy is None or origin.scheme == "https":  # to the tunnel's end aiohttp shows the credentials itself
+        if proxy is None or origin.scheme == "https":  # to who opens a tunnel aiohttp shows the credentials itself
             return _Way(request, "", usual)
         if (authorization := authorization_in(proxy)) is not None:
             usual["Proxy-Authorization"] = authorization
         return _Way(request, str(origin), usual)
 
-    async def _once(
-        self, request: Outgoing, way: _Way, head: bytes, limits: aiohttp.ClientTimeout, deadline: float, cap: int
+    async def _answer(
+        self, protocol: ResponseHandler, request: Outgoing, head: bytes, cap: int, deadline: float
     ) -> Reply:
-        try:
-            connection = await self._connector.connect(way.request, [], limits)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError from error
-        try:
-            assert connection.protocol is not None
-            async with asyncio.timeout_at(deadline):
-                reply = await self._answer(connection.protocol, request, head, cap)
-        except BaseException:
-            connection.close()
-            raise
-        connection.release()  # closes what cannot be used again
-        return reply
-
-    async def _answer(self, protocol: ResponseHandler, request: Outgoing, head: bytes, cap: int) -> Reply:
-        transport, body = protocol.transport, request.body
-        if transport is None or transport.is_closing():
-            raise aiohttp.ClientConnectionResetError
+        transport, body, upload = protocol.transport, request.body, None
+        if transport is None or transport.is_closing() or len(protocol) > 0:  # it speaks without being asked
+            raise aiohttp.ServerDisconnectedError
         protocol.set_response_params(skip_payload=request.method == "HEAD", read_until_eof=True)
         request.sent = True
-        upload = None
-        if isinstance(body, aiohttp.MultipartWriter):
+        if body is None or isinstance(body, bytes):
+            transport.write(head + body if body else head)
+        else:
             transport.write(head)
             upload = self._loop.create_task(_upload(protocol, body))
-        else:
-            transport.write(head + body if body else head)
+        reading = _Reading(protocol, deadline)
+        self._watch(reading)
         try:
             message, payload = await protocol.read()
-            while 100 <= message.code < 200 and message.code != 101:
+            while 100 <= message.code < 200 and message.code != 101:  # interim ones
                 message, payload = await protocol.read()
+            reading.source = payload
             content = bytearray()
             while not payload.at_eof() and len(content) <= cap:
                 content += await payload.readany()
         finally:
+            self._readings.discard(reading)
             if upload is not None and not upload.done():
                 upload.cancel()
                 protocol.force_close()
-        if protocol.writing_paused:  # an answer that did not wait for all of the body
+        if protocol.writing_paused:  # not all of the body has left
             protocol.force_close()
         return Reply(message.code, message.headers, bytes(content[:cap]), len(content) <= cap)
+
+    def _watch(self, reading: _Reading) -> None:
+        self._readings.add(reading)
+        if self._timer is None:
+            self._timer = self._loop.call_later(TICK, self._tick)
+
+    def _tick(self) -> None:
+        """End what is late. One timer for all costs next to nothing, and hardly one of them comes to need it."""
+        now = self._loop.time()
+        for reading in self._readings:
+            if reading.deadline <= now:
+                reading.source.set_exception(TimeoutError())
+        self._timer = self._loop.call_later(TICK, self._tick) if self._readings else None
 
 
 def authorization_in(url: URL) -> str | None:
@@ -204,14 +233,17 @@ def _head(request: Outgoing, way: _Way) -> bytes:
         raise Unsendable(fault)
     headers = way.headers.copy()
     headers.update(request.headers)
-    if isinstance(body, aiohttp.MultipartWriter):
+    if body is None:
+        if method in _TYPED:
+            headers.setdefault("Content-Type", "application/octet-stream")
+        if method not in _NO_LENGTH:
+            headers["Content-Length"] = "0"
+    elif isinstance(body, bytes):
+        headers.setdefault("Content-Type", "application/octet-stream")
+        headers["Content-Length"] = str(len(body))
+    else:
         headers.setdefault("Content-Type", body.content_type)
         headers["Content-Length"] = str(body.size)
-    else:
-        if body is not None or method in _TYPED:
-            headers.setdefault("Content-Type", "application/octet-stream")
-        if body is not None or method not in _NO_LENGTH:
-            headers["Content-Length"] = str(len(body or b""))
     target = way.prefix + request.target
     if not _TOKEN.fullmatch(method) or _CONTROL.search(target):
         raise ValueError("the method or the URL holds a control character")

@@ -17,7 +17,7 @@ from relay.core.answers import seconds_of
 from relay.core.egress import EgressPolicy, check_url
 from relay.core.flow import NotFetched, Response, clean
 from relay.edges.egress import ThreadResolver, guarded_connector
-from relay.edges.http.client import CONNECT_TIMEOUT, IDEMPOTENT, KEEPALIVE, ORIGINS, Client, Outgoing, Reply
+from relay.edges.http.client import CONNECT_TIMEOUT, IDEMPOTENT, KEEPALIVE, ORIGINS, Client, Outgoing
 from relay.edges.http.failures import FAILURES, place, reason
 from relay.ports import Answer, Blocked, Clock, NotAnswered, Outbound
 
@@ -63,7 +63,13 @@ class WebhookSender:
         )
         failpoints.hit("webhook.before_send")
         try:
-            reply = await self._exchange(outgoing, request.timeout, BODY_CAP, request.verify_tls)
+            reply = await self._client(origin).exchange(
+                outgoing,
+                _limits(request.timeout),
+                cap=BODY_CAP,
+                verify=request.verify_tls,
+                repeat=method in IDEMPOTENT,
+            )
         except FAILURES as error:
             raise NotAnswered(f"{place(origin)}: {reason(error)}") from error
         failpoints.hit("webhook.after_answer")
@@ -81,7 +87,7 @@ class WebhookSender:
         try:
             origin, target = self._destination(text)
             outgoing = Outgoing(method="GET", origin=origin, target=target, headers={})
-            reply = await self._exchange(outgoing, timeout, cap)
+            reply = await self._client(origin).exchange(outgoing, _limits(timeout), cap=cap, repeat=True)
         except (Blocked, NotAnswered) as error:
             raise NotFetched(str(error), final=isinstance(error, Blocked)) from error
         except FAILURES as error:
@@ -108,12 +114,8 @@ class WebhookSender:
         except ValueError as error:
             raise NotAnswered(f"{_host_of(text)}: {reason(error)}") from error
 
-    async def _exchange(self, outgoing: Outgoing, timeout: float, cap: int, verify: bool = True) -> Reply:
-        client = self._client(self._policy.allows_host(outgoing.origin.raw_host or ""))
-        repeat = outgoing.method in IDEMPOTENT
-        return await client.exchange(outgoing, _limits(timeout), cap=cap, verify=verify, repeat=repeat)
-
-    def _client(self, exempt: bool) -> Client:
+    def _client(self, origin: URL) -> Client:
+        exempt = self._policy.allows_host(origin.raw_host or "")
         if exempt not in self._clients:
             make = aiohttp.TCPConnector if exempt else partial(guarded_connector, self._policy)
             connector = make(resolver=self._resolver, limit=CONNECTIONS, keepalive_timeout=KEEPALIVE)
