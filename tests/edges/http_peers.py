@@ -25,6 +25,7 @@ class Call:
     head: str
     body: bytes
     connection: int
+    reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     @property
@@ -84,7 +85,7 @@ async def serving(handler: Handler, *, tls: ssl.SSLContext | None = None) -> Asy
         try:
             while not writer.is_closing():
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-                call = Call(head=head, body=b"", connection=mine, writer=writer)
+                call = Call(head=head, body=b"", connection=mine, reader=reader, writer=writer)
                 call.body = await reader.readexactly(int(call.header("content-length") or 0))
                 peer.calls.append(call)
                 await handler(call)

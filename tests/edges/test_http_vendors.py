@@ -190,6 +190,41 @@ async def test_a_connections_proxy_is_used() -> None:
     assert (200, ["GET http://vendor.invalid/x"], "Basic bWU6d29yZA==") == actual
 
 
+async def test_a_proxys_tunnel_leads_to_the_vendor(authority: Authority) -> None:
+    """To an https vendor the proxy opens a tunnel: it alone sees its credentials, and the vendor alone the request."""
+
+    async def tunnel(call: Call) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", peer.port)
+        await call.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await asyncio.gather(pipe(call.reader, writer), pipe(reader, call.writer))
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async with serving(replying(peers.OK), tls=authority.server("v")) as peer, serving(tunnel) as proxy:
+        through = proxy.url.replace("http://", "http://me:word@")
+        driver = VendorDriver([link(peer.url, proxy=through, tls=TlsFiles(ca_file=authority.file))])
+        for _ in range(2):
+            await driver.run("acme", one("POST", json=1))
+        await driver.close()
+
+    assert [f"CONNECT 127.0.0.1:{peer.port}"] == proxy.lines
+    assert "Basic bWU6d29yZA==" == proxy.calls[0].header("proxy-authorization")
+    assert ["POST /x", "POST /x"] == peer.lines
+    assert [None, None] == [call.header("proxy-authorization") for call in peer.calls]
+
+
+async def test_a_proxy_that_is_no_url_is_not_reached() -> None:
+    """Where the proxy's address cannot be used nothing is sent, past it neither."""
+    async with driving(replying(peers.OK), proxy="http://127.0.0.1:99999") as (driver, peer):
+        with pytest.raises(NotReached, match="its URL cannot be used"):
+            await driver.run("acme", one())
+
+    assert [] == peer.calls
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -817,6 +852,44 @@ async def test_a_token_service_may_live_elsewhere() -> None:
         actual = service.lines, vendor.lines
 
     assert (["POST /token"], ["GET /x"]) == actual
+
+
+async def fetching_from(url: str, headers: dict[str, str] | None = None) -> None:
+    """Have a driver fetch its credentials from there."""
+
+    def elsewhere(_connection: Connection, _login: Login) -> Flow[Credentials]:
+        yield Request(method="GET", path=url, headers=headers or {}, authenticated=False)
+        return Credentials()
+
+    async with driving(replying(peers.OK), authenticate=elsewhere) as (driver, _):
+        await driver.run("acme", one())
+
+
+async def test_a_token_services_url_may_hold_a_password() -> None:
+    """It goes out as a header, and not in the URL."""
+    async with serving(replying(peers.OK)) as service:
+        await fetching_from(service.url.replace("http://", "http://me:w%40rd@") + "/token?a=%41")
+        actual = service.lines, service.calls[0].header("authorization"), service.calls[0].header("host")
+
+    assert (["GET /token?a=%41"], "Basic bWU6d0ByZA==", f"127.0.0.1:{service.port}") == actual
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://me:canary@127.0.0.1:1/", "holds what HTTP cannot carry"),
+        ("http://\u20ac:canary@127.0.0.1:1/", "holds what HTTP cannot carry"),
+        ("http:///canary", "its URL cannot be used"),
+        ("ftp://127.0.0.1/canary", "it failed"),
+    ],
+    ids=["two passwords", "not latin-1", "no host", "no HTTP"],
+)
+async def test_a_token_service_whose_url_cannot_be_used_is_not_reached(url: str, why: str) -> None:
+    """The text says so, and tells no more of it than its host."""
+    with pytest.raises(NotReached, match=why) as caught:
+        await fetching_from(url, {"AUTHORIZATION": "Basic canary"})
+
+    assert "canary" not in str(caught.value)
 
 
 async def test_a_key_in_a_token_services_query_is_not_logged() -> None:
