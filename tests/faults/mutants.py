@@ -6,16 +6,12 @@ The nursery starts them: `RELAY_TEST_MUTANT` names the one that it is to be.
 import asyncio
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from aiormq.exceptions import PublishError
-
 from relay.core.job import Job
 from relay.core.vendor import CallbackAddress, Connection
-from relay.edges.amqp import publish
-from relay.edges.amqp.pipe import Pipe
+from relay.edges.amqp.pipe import Answer, Pipe
 from relay.ports import Ack, Disposition, Incoming, Outgoing
 from relay.stages import announce
 from relay.stages.accept import Accept
@@ -44,32 +40,27 @@ def acknowledge_before_commit() -> None:
 def publish_without_confirm() -> None:
     """Events count as delivered as soon as they are on their way, whatever the broker says."""
 
-    async def hurried(
-        self: publish.Publisher, pipe: Pipe, exchange: str, key: str, body: bytes, properties: Any, *, mandatory: bool
-    ) -> None:
-        _spawn(_published(pipe, exchange, key, body, properties, mandatory=mandatory))
+    send = Pipe.send
 
-    _replace(publish.Publisher, "_confirmed", hurried)
+    def hurried(self: Pipe, *message: Any, **how: Any) -> Answer:
+        answer = send(self, *message, **how)
+        answer.cancel()
+        told: Answer = asyncio.get_running_loop().create_future()
+        told.set_result(None)
+        return told
+
+    _replace(Pipe, "send", hurried)
 
 
 def publish_without_mandatory() -> None:
     """Events count as delivered when the broker confirms them, though no queue may have taken them."""
 
-    async def careless(
-        self: publish.Publisher, pipe: Pipe, exchange: str, key: str, body: bytes, properties: Any, *, mandatory: bool
-    ) -> None:
-        await _published(pipe, exchange, key, body, properties, mandatory=False)
+    send = Pipe.send
 
-    _replace(publish.Publisher, "_confirmed", careless)
+    def careless(self: Pipe, *message: Any, **how: Any) -> Answer:
+        return send(self, *message, **(how | {"mandatory": False}))
 
-
-async def _published(
-    pipe: Pipe, exchange: str, routing_key: str, body: bytes, properties: Any, *, mandatory: bool
-) -> None:
-    with suppress(PublishError):
-        await pipe.channel.basic_publish(
-            body, exchange=exchange, routing_key=routing_key, properties=properties, mandatory=mandatory
-        )
+    _replace(Pipe, "send", careless)
 
 
 def submit_again() -> None:

@@ -11,6 +11,7 @@ import structlog
 from aiormq.abc import AbstractConnection
 
 from relay.edges.amqp.consume import Consumer, ConsumerState
+from relay.edges.amqp.frames import Connection
 from relay.edges.amqp.link import Backoff, Link, forgiven, heed_cancel
 from relay.edges.amqp.publish import Publisher
 from relay.edges.amqp.topology import RPC_TIMEOUT, Topology, TopologyError, establish, unread
@@ -136,7 +137,7 @@ class Broker:
         self._topology_error = None
         self._in.proven = self._out.proven = True
 
-    async def _publish(self, connection: AbstractConnection) -> None:
+    async def _publish(self, connection: Connection) -> None:
         await self._establish(connection)
         looking = asyncio.create_task(self._look_at_events(connection))
         try:

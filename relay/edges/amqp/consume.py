@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
@@ -12,21 +13,21 @@ from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from pamqp.commands import Basic
 
 from relay import failpoints
+from relay.edges.amqp.frames import DELIVER, TAG, Connection, Inlet
 from relay.edges.amqp.link import CLOSE_TIMEOUT, TROUBLE, Backoff, Lost, close, ended, forgiven, heed_cancel
 from relay.edges.amqp.publish import Publisher
-from relay.edges.amqp.tolerant import Unreadable, unreadable
+from relay.edges.amqp.tolerant import Unreadable, read_properties, read_short_text, unreadable
 from relay.edges.amqp.topology import RPC_TIMEOUT, Topology, said
-from relay.ports import Clock, DeadLetter, Disposition, Incoming, Intake, NotDelivered
+from relay.ports import Clock, DeadLetter, Incoming, Intake, NotDelivered
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
-Handle: TypeAlias = Callable[[DeliveredMessage], Awaitable[None]]
 ConsumerState: TypeAlias = Literal["off", "starting", "waiting for the store", "running", "stopped"]
 
-TEXTS: Final = (
-    "content_type", "content_encoding", "message_id", "correlation_id", "reply_to", "app_id", "user_id",
-)  # fmt: skip
+TEXTS: Final = frozenset(
+    {"content_type", "content_encoding", "message_id", "correlation_id", "reply_to", "app_id", "user_id"}
+)
 """The properties that stages see."""
 
 FRUITLESS: Final = 3
@@ -40,6 +41,18 @@ ENOUGH: Final = "messages are taken many at a time again"
 
 ERRORS_SIZE: Final = 16 * 1024
 """Bytes that the errors of a dead letter may take in its headers, which travel in one frame."""
+
+
+@dataclass(slots=True)
+class Delivery:
+    """A message under its tag: as stages see it, and its properties in their wire form."""
+
+    tag: int
+    message: Incoming
+    properties: bytes
+
+
+Handle: TypeAlias = Callable[[Delivery], Awaitable[None]]
 
 
 class Window:
@@ -91,11 +104,11 @@ class Window:
 
 
 class Subscription:
-    """One channel's consumer. Each message is handled in a task of its own, which ends with the channel; what has
+    """One channel's consumer. Each message is handled in a task of its own, which ends with the subscription; what has
     finished is acknowledged together. After `enough` acknowledgements it ends by itself."""
 
     def __init__(
-        self, channel: AbstractChannel, queue: str, prefetch: int, handle: Handle, enough: float = math.inf
+        self, connection: Connection, channel: AbstractChannel, queue: str, prefetch: int, handle: Handle, enough: float
     ) -> None:
         self._channel = channel
         self._queue = queue
@@ -103,15 +116,15 @@ class Subscription:
         self._handle = handle
         self._enough = enough
         self._window = Window(prefetch)
-        self._open = 0
-        self._idle = asyncio.Event()
+        self._open: dict[int, asyncio.Task[None]] = {}
+        """What is being handled, by tag."""
         self._finished = asyncio.Event()
         self._flushing = asyncio.Lock()
         self._closed = asyncio.create_task(ended(channel))
         self._acknowledging = asyncio.create_task(self._acknowledge())
         self._canceled: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._consumer_tag = ""
-        self._idle.set()
+        connection.give(channel, Inlet(messages={DELIVER: self._on_delivery}).take)
 
     @property
     def acknowledged(self) -> int:
@@ -121,13 +134,13 @@ class Subscription:
     @property
     def full(self) -> bool:
         """Whether as many messages as may be open are being handled."""
-        return self._open >= self._prefetch
+        return len(self._open) >= self._prefetch
 
     async def start(self) -> None:
         """Begin to consume."""
         await self._channel.basic_qos(prefetch_count=self._prefetch, timeout=RPC_TIMEOUT)
         self._channel.on_consumer_cancel_callbacks.add(self._on_cancel)
-        consuming = await self._channel.basic_consume(self._queue, self._on_message, timeout=RPC_TIMEOUT)
+        consuming = await self._channel.basic_consume(self._queue, _left, timeout=RPC_TIMEOUT)
         self._consumer_tag = consuming.consumer_tag or ""
 
     async def ended(self, timeout: float) -> str | None:
@@ -149,35 +162,32 @@ class Subscription:
         """Take no more; return when what was taken is handled and acknowledged, or the channel is gone."""
         with forgiven():
             await self._channel.basic_cancel(self._consumer_tag, timeout=RPC_TIMEOUT)
-            idle = asyncio.create_task(self._idle.wait())
-            try:
-                await asyncio.wait({idle, self._closed}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                idle.cancel()
+            handled = asyncio.gather(*self._open.values(), return_exceptions=True)
+            ends: set[asyncio.Future[Any]] = {handled, self._closed}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             await self.flush()
 
     async def close(self) -> None:
         """Close the channel. What is still being handled is cancelled and comes again."""
         await close(self._channel)
-        tasks = self._closed, self._acknowledging
+        tasks = self._closed, self._acknowledging, *self._open.values()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _on_message(self, message: DeliveredMessage) -> None:
-        tag = message.delivery_tag
-        if tag is None:
-            return
-        self._open += 1
-        self._idle.clear()
+    def _on_delivery(self, method: bytes, properties: bytes, body: bytes) -> None:
+        if self._closed.done():
+            return  # it comes again
+        delivery = read(method, properties, body)
+        self._open[delivery.tag] = asyncio.create_task(self._work(delivery))
+
+    async def _work(self, delivery: Delivery) -> None:
         try:
-            await self._handle(message)
-            self._window.finish(tag)
+            await self._handle(delivery)
+            self._window.finish(delivery.tag)
             self._finished.set()
         finally:
-            self._open -= 1
-            if not self._open:
-                self._idle.set()
+            del self._open[delivery.tag]
 
     def _on_cancel(self, _: Basic.Cancel) -> None:
         if not self._canceled.done():
@@ -230,7 +240,7 @@ class Consumer:
         self._fruitless = 0
         self._subscription: Subscription | None = None
 
-    async def serve(self, connection: AbstractConnection) -> None:
+    async def serve(self, connection: Connection) -> None:
         """Consume on this connection until it ends; raises Lost. A channel that ends is replaced."""
         failures = 0
         while True:
@@ -263,12 +273,12 @@ class Consumer:
             return type(error).__name__
         return None
 
-    async def _subscribe(self, connection: AbstractConnection) -> tuple[str, bool]:
+    async def _subscribe(self, connection: Connection) -> tuple[str, bool]:
         queue = self._topology.requests_queue
         cautious = self._fruitless >= FRUITLESS
         prefetch, enough = (1, FRUITFUL) if cautious else (self._topology.prefetch, math.inf)
         channel = await connection.channel(publisher_confirms=False, timeout=RPC_TIMEOUT)
-        self._subscription = subscription = Subscription(channel, queue, prefetch, self._handle, enough)
+        self._subscription = subscription = Subscription(connection, channel, queue, prefetch, self._handle, enough)
         try:
             await subscription.start()
             self.state = "running"
@@ -298,22 +308,25 @@ class Consumer:
             await subscription.drain()
         return reason
 
-    async def _handle(self, message: DeliveredMessage) -> None:
-        incoming = read(message)
-
-        async def decide() -> Disposition:
-            failpoints.hit("amqp.delivered")
-            return await self._intake(incoming)
-
-        disposition = await self._persist("amqp.intake_failed", decide)
+    async def _handle(self, delivery: Delivery) -> None:
+        failures = 0
+        while True:
+            try:
+                failpoints.hit("amqp.delivered")
+                disposition = await self._intake(delivery.message)
+                break
+            except Exception as error:  # noqa: BLE001 - as in _persist, which would be two steps more for each message
+                await self._pause("amqp.intake_failed", error, failures)
+                failures += 1
         if isinstance(disposition, DeadLetter):
-            await self._bury(message, disposition)
+            await self._bury(delivery, disposition)
 
-    async def _bury(self, message: DeliveredMessage, letter: DeadLetter) -> None:
+    async def _bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        message, exchange = delivery.message, self._topology.dead_letters_exchange
         headers = letter_headers(letter, self._clock())
 
         async def publish() -> None:
-            await self._publisher.send_on(message, self._topology.dead_letters_exchange, add=headers)
+            await self._publisher.send_on(exchange, message.routing_key, message.body, delivery.properties, add=headers)
 
         await self._persist("amqp.dead_letter_failed", publish)
         log.info("amqp.dead_lettered", reason=letter.reason)
@@ -327,33 +340,47 @@ class Consumer:
             try:
                 return await step()
             except Exception as error:  # noqa: BLE001 - the top-level guard of everything that handles a message
-                heed_cancel()
-                delay = self._backoff.delay(failures)
-                words = str(error) if isinstance(error, NotDelivered) else None
-                log.warning(event, error=type(error).__name__, reason=words, tries=failures + 1, delay=round(delay, 3))
+                await self._pause(event, error, failures)
                 failures += 1
-                await asyncio.sleep(delay)
+
+    async def _pause(self, event: str, error: Exception, failures: int) -> None:
+        """Before the next try of what has failed."""
+        heed_cancel()
+        delay = self._backoff.delay(failures)
+        words = str(error) if isinstance(error, NotDelivered) else None
+        log.warning(event, error=type(error).__name__, reason=words, tries=failures + 1, delay=round(delay, 3))
+        await asyncio.sleep(delay)
 
 
-def read(message: DeliveredMessage) -> Incoming:
-    """The message as stages see it: nothing in it is unreadable."""
-    properties = message.header.properties
-    bad = unreadable(properties)
-    key = message.routing_key or ""
-    if type(key) is Unreadable:
+async def _left(_: DeliveredMessage) -> None:
+    """The library's consumer: nothing is left to it but what comes when nobody takes it, and that comes again."""
+
+
+def read(method: bytes, properties: bytes, body: bytes) -> Delivery:
+    """The delivery; nothing in its message is unreadable. Raises IndexError, ValueError or struct.error for what is
+    none."""
+    at = 5 + method[4]  # behind the consumer's tag
+    tag, redelivered = TAG.unpack_from(method, at)
+    at += TAG.size
+    size, exchange = read_short_text(method[at:])
+    _, routing_key = read_short_text(method[at + size :])
+    found = read_properties(properties)
+    bad = unreadable(found)
+    headers: Mapping[str, Any] = found.get("headers", {})
+    if bad:
+        headers = {name: value for name, value in headers.items() if f"headers.{name}" not in bad}
+    if type(routing_key) is Unreadable:
         bad = (*bad, "routing_key")
-    headers: dict[str, Any] = properties.headers or {}
-    if wrong := frozenset(bad):
-        headers = {name: value for name, value in headers.items() if f"headers.{name}" not in wrong}
-    return Incoming(
-        body=message.body,
+    message = Incoming(
+        body=body,
         headers=headers,
-        exchange=message.exchange or "",
-        routing_key=key,
-        redelivered=bool(message.redelivered),
+        exchange=exchange,
+        routing_key=routing_key,
+        redelivered=bool(redelivered & 1),
         unreadable=bad,
-        **{name: None if name in bad else getattr(properties, name) for name in TEXTS},
+        **{name: value for name, value in found.items() if name in TEXTS and name not in bad},
     )
+    return Delivery(tag, message, properties)
 
 
 def letter_headers(letter: DeadLetter, now: float) -> Mapping[str, str]:

@@ -16,6 +16,7 @@ from pamqp.commands import Basic
 from relay.core.flow import clean, clean_json
 from relay.edges.amqp.link import Backoff, Link, close
 from relay.edges.amqp.publish import Publisher
+from relay.edges.amqp.tolerant import raw_properties
 from relay.edges.amqp.topology import RPC_TIMEOUT, Topology, check_queue
 
 EXCERPT: Final = 500
@@ -104,7 +105,11 @@ class DeadLetters:
 
     async def _send_back(self, message: DeliveredMessage) -> None:
         await self._publisher.send_on(
-            message, self._topology.requests_exchange, drop=lambda header: header.startswith(_MARKS)
+            self._topology.requests_exchange,
+            message.routing_key or "",
+            message.body,
+            raw_properties(message.header),
+            drop=lambda header: header.startswith(_MARKS),
         )
 
     async def _sift(

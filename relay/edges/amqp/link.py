@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-import aio_pika
 import structlog
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import AMQPError, AuthenticationError, ProbableAuthenticationError
 from yarl import URL
 
+from relay.edges.amqp.frames import Connection
 from relay.edges.amqp.topology import TopologyError, said
 from relay.ports import BrokerAway, NotDelivered
 
@@ -63,7 +63,7 @@ def heed_cancel() -> None:
         raise asyncio.CancelledError
 
 
-async def close(thing: AbstractChannel | AbstractConnection | aio_pika.abc.AbstractConnection) -> None:
+async def close(thing: AbstractChannel | AbstractConnection) -> None:
     """Close it, or give up after some seconds; whatever ails it is no longer of interest."""
     closing = asyncio.ensure_future(thing.close())
     try:
@@ -110,7 +110,7 @@ class Link:
         self._tls = tls
         self._timeout = connect_timeout
 
-    async def keep(self, session: Callable[[AbstractConnection], Awaitable[None]]) -> NoReturn:
+    async def keep(self, session: Callable[[Connection], Awaitable[None]]) -> NoReturn:
         """Connect and run the session, again and again until cancelled. Raises TopologyError while not `proven`."""
         loop = asyncio.get_running_loop()
         failures = 0
@@ -134,20 +134,18 @@ class Link:
             await asyncio.sleep(delay)
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[AbstractConnection]:
+    async def opened(self) -> AsyncIterator[Connection]:
         """One connection, closed in the end. Raises BrokerAway if no node can be reached, TopologyError if one
         refuses us, and Lost if it ends meanwhile."""
-        opened = await self._connect()
+        connection = await self._connect()
+        self.connects += 1
         try:
-            if opened.transport is None:
-                raise Lost("the connection was closed while it was opened")
-            self.connects += 1
             with lost_not_canceled():
-                yield opened.transport.connection
+                yield connection
         finally:
-            await close(opened)
+            await close(connection)
 
-    async def _connect(self) -> aio_pika.abc.AbstractConnection:
+    async def _connect(self) -> Connection:
         """The first node that takes us. The next time it begins with that one."""
         trouble = "no node is configured, set amqp.url"
         for node in list(self._nodes):
@@ -185,11 +183,12 @@ def shown(node: URL) -> str:
     return str(URL.build(scheme=node.scheme, host=node.host or "", port=node.explicit_port, path=node.path))
 
 
-async def _opened(node: URL, tls: ssl.SSLContext | None) -> aio_pika.Connection:
-    """A connection; what could not be made is closed, since left alone it closes itself whenever it is collected."""
-    connection = aio_pika.Connection(node, ssl_context=tls)
+async def _opened(node: URL, tls: ssl.SSLContext | None) -> Connection:
+    """A connection; what could not be made is closed."""
+    connection = Connection(node, tls)
     try:
         await connection.connect()
+        await connection.ready()
     except BaseException:
         await connection.close()
         raise
@@ -211,14 +210,3 @@ async def ended(thing: AbstractChannel | AbstractConnection) -> str:
         return "closed"
     error = closing.exception()
     return "closed" if error is None else said(error)
-
-
-def blocked(connection: AbstractConnection) -> bool:
-    """Whether the broker has asked us not to publish (an alarm): `ready()` waits exactly as long as that holds."""
-    waiting = connection.ready()
-    try:
-        waiting.send(None)
-    except StopIteration:
-        return False
-    waiting.close()
-    return True

@@ -5,15 +5,14 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 import structlog
-from aiormq.abc import AbstractConnection, DeliveredMessage
 from aiormq.channel import Channel
-from aiormq.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
-from pamqp.commands import Basic, Queue
+from aiormq.exceptions import ChannelNotFoundEntity
+from pamqp.commands import Queue
 
 from relay import failpoints
-from relay.edges.amqp.link import TROUBLE, Link, Lost, blocked, close, ended, lost_not_canceled
-from relay.edges.amqp.pipe import Pipe, persistent
-from relay.edges.amqp.tolerant import raw_properties
+from relay.edges.amqp.frames import BLOCKED, METHOD, UNBLOCKED, Connection
+from relay.edges.amqp.link import TROUBLE, Link, Lost, close, ended, lost_not_canceled
+from relay.edges.amqp.pipe import Pipe, Refused, Returned, persistent
 from relay.edges.amqp.topology import said
 from relay.edges.amqp.verbatim import Verbatim, copy
 from relay.ports import BrokerAway, NotDelivered, Outgoing, Unroutable
@@ -54,24 +53,24 @@ class Publisher:
         self._new_id = new_id
         self._timeout = timeout
         self._max_size = max_size
-        self._connection: AbstractConnection | None = None
+        self._connection: Connection | None = None
+        self._blocked = False
         self._pipes: dict[Kind, Pipe] = {}
         self._opening: dict[Kind, asyncio.Lock] = {}
         self._exchanges: set[str] = set()
         self._background: set[asyncio.Task[None]] = set()
-        self._waiting_for_relief = False
 
     @property
     def ready(self) -> bool:
         """Whether there is a connection to publish on, and the broker lets us."""
-        return self._connection is not None and not self._connection.is_closed and not self.blocked
+        return self._connection is not None and not self._blocked and not self._connection.is_closed
 
     @property
     def blocked(self) -> bool:
         """Whether the broker has stopped publishers, by an alarm of its own."""
-        return self._connection is not None and not self._connection.is_closed and blocked(self._connection)
+        return self._connection is not None and self._blocked and not self._connection.is_closed
 
-    async def serve(self, connection: AbstractConnection) -> None:
+    async def serve(self, connection: Connection) -> None:
         """Publish on this connection until it ends; raises Lost."""
         self.use(connection)
         self.on_ready()
@@ -80,11 +79,13 @@ class Publisher:
         finally:
             self._connection = None
             self._pipes.clear()
-            self._exchanges.clear()
 
-    def use(self, connection: AbstractConnection) -> None:
+    def use(self, connection: Connection) -> None:
         """Publish on this connection from now on."""
         self._connection = connection
+        self._blocked = False
+        self._exchanges.clear()
+        connection.takers[0] = self._overhear
 
     async def publish(self, message: Outgoing) -> None:
         """Return when the broker has confirmed it. Raises Unroutable, BrokerAway or NotDelivered."""
@@ -95,93 +96,100 @@ class Publisher:
 
     async def send_on(
         self,
-        message: DeliveredMessage,
         exchange: str,
+        routing_key: str,
+        body: bytes,
+        properties: bytes,
         *,
         add: Mapping[str, str] | None = None,
         drop: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """Publish a received message unchanged, under its routing key, with the headers `add` and without those
-        that `drop` names. Raises as `publish` does."""
-        properties = copy(raw_properties(message.header), new_id=self._new_id, add=add, drop=drop)
-        await self._send("dead letters", exchange, message.routing_key or "", message.body, lambda: properties)
+        """Publish a received message unchanged, given the wire form of its properties, with the headers `add` and
+        without those that `drop` names. Raises as `publish` does."""
+        copied = copy(properties, new_id=self._new_id, add=add, drop=drop)
+        await self._send("dead letters", exchange, routing_key, body, lambda: copied)
 
     async def _send(
         self, kind: Kind, exchange: str, routing_key: str, body: bytes, properties: Callable[[], Verbatim]
     ) -> None:
         """One try, told in the port's exceptions."""
         try:
-            with lost_not_canceled():
-                async with asyncio.timeout(self._timeout):
-                    await self._try(kind, exchange, routing_key, body, properties())
+            given = properties()
+            direct = not exchange and routing_key.startswith(DIRECT)
+            pipe = self._pipes.get(kind)
+            if pipe is None or direct or not self._open(pipe, exchange) or given.message_id in pipe.unconfirmed:
+                pipe = await self._way(kind, exchange, routing_key if direct else None, given.message_id)
+            await self._confirmed(pipe, exchange, routing_key, body, given, mandatory=not direct)
         except TimeoutError:
             raise NotDelivered(f"The broker did not confirm within {self._timeout:g} s.{self._hint()}") from None
-        except PublishError as error:
+        except Returned as error:
             raise Unroutable(
-                f"No queue takes messages of exchange {exchange!r} with key {routing_key!r}: {_return_of(error)}."
+                f"No queue takes messages of exchange {exchange!r} with key {routing_key!r}: {error}."
             ) from None
-        except DeliveryError:
+        except Refused:
             raise NotDelivered("The broker refused it (nack): a queue is full or not available.") from None
-        except TROUBLE as error:
+        except (*TROUBLE, Lost) as error:
             self._exchanges.clear()
             raise NotDelivered(f"The channel ended before the broker confirmed: {said(error)}.") from None
         except (ValueError, TypeError) as error:
             raise NotDelivered(f"The message can't be put into AMQP: {error}.") from error
-
-    async def _try(self, kind: Kind, exchange: str, routing_key: str, body: bytes, properties: Verbatim) -> None:
-        direct = not exchange and routing_key.startswith(DIRECT)
-        if direct:
-            await self._look_for_asker(routing_key)
-        pipe = await self._pipe(kind, exchange)
-        while (same := pipe.unconfirmed.get(properties.message_id or "")) is not None:
-            await asyncio.wait({same})
-            pipe = await self._pipe(kind, exchange)
-        await self._confirmed(pipe, exchange, routing_key, body, properties, mandatory=not direct)
 
     async def _confirmed(
         self, pipe: Pipe, exchange: str, routing_key: str, body: bytes, properties: Verbatim, *, mandatory: bool
     ) -> None:
         failpoints.hit("amqp.before_publish")
         try:
-            answer = await pipe.send(exchange, routing_key, body, properties, mandatory=mandatory)
+            await pipe.send(exchange, routing_key, body, properties, mandatory=mandatory)
             # The bytes are surely with the broker here, and nobody but this frame knows of the confirmation yet.
             failpoints.hit("amqp.before_confirm")
             failpoints.hit("amqp.after_confirm")
         except asyncio.CancelledError:
-            pipe.retired = True  # the broker may answer yet, under an id that is then another try's
+            pipe.abandon(properties.message_id)
             raise
         finally:
-            self._close_if_done(pipe)
-        if not isinstance(answer, Basic.Ack):
-            raise NotDelivered(f"The broker answered {type(answer).__name__} instead of confirming.")
+            if pipe.retired:
+                self._close_if_done(pipe)
 
-    def _way(self) -> AbstractConnection:
+    def _open(self, pipe: Pipe, exchange: str) -> bool:
+        """Whether messages to this exchange may go through the pipe now."""
+        return not (pipe.retired or self._blocked) and (not exchange or exchange in self._exchanges)
+
+    async def _way(self, kind: Kind, exchange: str, asker: str | None, message_id: str) -> Pipe:
+        """A pipe of this kind that is open to the exchange, and has no other try of this message in it."""
+        with lost_not_canceled():
+            async with asyncio.timeout(self._timeout):
+                if asker is not None:
+                    await self._look_for_asker(asker)
+                pipe = await self._pipe(kind, exchange)
+                while (same := pipe.unconfirmed.get(message_id)) is not None:
+                    await asyncio.wait({same.answer})
+                    pipe = await self._pipe(kind, exchange)
+                return pipe
+
+    def _connected(self) -> Connection:
         """The connection, while it is of use. Raises BrokerAway."""
         connection = self._connection
         if connection is None or connection.is_closed:
             raise BrokerAway(f"There is no connection to a broker: {self._link.last_error or 'not yet'}.")
-        if blocked(connection):
-            self._announce_relief(connection)
+        if self._blocked:
             raise BrokerAway(f"The broker takes no messages now.{self._hint()}")
         return connection
 
     async def _pipe(self, kind: Kind, exchange: str) -> Pipe:
         """An open channel for this kind, once the exchange is known to exist: a missing one would end the channel,
         and with it what is under way to others."""
-        connection = self._way()
+        connection = self._connected()
         if exchange and exchange not in self._exchanges:
             await self._look_for(connection, exchange)
-        pipe = self._pipes.get(kind)
-        if pipe is not None and pipe.usable:
-            return pipe
         async with self._opening.setdefault(kind, asyncio.Lock()):
             pipe = self._pipes.get(kind)
-            if pipe is None or not pipe.usable:
-                pipe = Pipe(await connection.channel(on_return_raises=True, timeout=self._timeout))
-                self._pipes[kind] = pipe
+            if pipe is None or pipe.retired:
+                channel = await connection.channel(on_return_raises=True, timeout=self._timeout)
+                assert isinstance(channel, Channel)
+                pipe = self._pipes[kind] = Pipe(connection, channel, self._timeout)
             return pipe
 
-    async def _look_for(self, connection: AbstractConnection, exchange: str) -> None:
+    async def _look_for(self, connection: Connection, exchange: str) -> None:
         probe = await connection.channel(publisher_confirms=False, timeout=self._timeout)
         try:
             await probe.exchange_declare(exchange=exchange, passive=True, timeout=self._timeout)
@@ -192,7 +200,7 @@ class Publisher:
 
     async def _look_for_asker(self, name: str) -> None:
         """Whether somebody still waits for a direct reply: the message to nobody would be confirmed as any other."""
-        probe = await self._way().channel(publisher_confirms=False, timeout=self._timeout)
+        probe = await self._connected().channel(publisher_confirms=False, timeout=self._timeout)
         assert isinstance(probe, Channel)
         try:
             await probe.rpc(_Look(queue=name, passive=True), timeout=self._timeout)
@@ -204,24 +212,16 @@ class Publisher:
         if pipe.retired and not pipe.unconfirmed and not pipe.channel.is_closed:
             self._spawn(close(pipe.channel))
 
-    def _announce_relief(self, connection: AbstractConnection) -> None:
-        if not self._waiting_for_relief:
-            self._waiting_for_relief = True
+    def _overhear(self, kind: int, payload: bytes) -> bool:
+        """Note whether the broker takes messages now; the library wants to know it too."""
+        if kind == METHOD and payload[:4] == BLOCKED:
+            self._blocked = True
             log.warning("amqp.blocked", link=self._link.name)
-            self._spawn(self._wait_for_relief(connection))
-
-    async def _wait_for_relief(self, connection: AbstractConnection) -> None:
-        relieved = asyncio.ensure_future(connection.ready())
-        closed = asyncio.ensure_future(ended(connection))
-        try:
-            await asyncio.wait({relieved, closed}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._waiting_for_relief = False
-            relieved.cancel()
-            closed.cancel()
-        if self.ready:
+        elif kind == METHOD and payload[:4] == UNBLOCKED:
+            self._blocked = False
             log.info("amqp.unblocked", link=self._link.name)
             self.on_ready()
+        return False
 
     def _hint(self) -> str:
         return " It has blocked publishers: see its memory and disk alarms." if self.blocked else ""
@@ -230,8 +230,3 @@ class Publisher:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def _return_of(error: PublishError) -> str:
-    reason = getattr(error.frame, "reply_text", "") or "returned"
-    return str(reason)

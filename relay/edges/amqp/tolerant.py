@@ -5,20 +5,13 @@ So the decoders of pamqp are replaced by ones that never fail on what a broker l
 `Unreadable`. The tables are pamqp's own affair: a test fails when they change, and the version is pinned.
 """
 
-import asyncio
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
-import pamqp.frame
-from aiormq import connection
-from aiormq.exceptions import AMQPConnectionError, InvalidFrameError
 from pamqp import commands, decode, header
-from pamqp.exceptions import PAMQPException
 
-CHUNK: Final = 64 * 1024
-FRAME_OVERHEAD: Final = 8
-"""Bytes of a frame besides its payload: kind, channel and size before it, an end mark behind."""
 DEEPEST: Final = 64
 """Levels of tables and arrays in a header: deeper ones break those who walk them, and end the connection each time."""
 LONGEST_PLAIN: Final = 9
@@ -130,42 +123,6 @@ def _closing_words(self: commands.Connection.Close) -> str:
     return f"{self.reply_code} {self.reply_text}"
 
 
-class Frames(connection.FrameReceiver):
-    """A connection's frames, read as many at a time as have come: the library awaits each three times."""
-
-    def __init__(self, reader: asyncio.StreamReader) -> None:
-        super().__init__(reader)
-        self._buffer = b""
-        self._at = 0
-
-    async def get_frame(self) -> Any:
-        """The next frame. Raises AMQPConnectionError at the connection's end."""
-        if not self.started:
-            return await super().get_frame()  # it knows what a server may say that is none of AMQP's
-        while (frame := self._next()) is None:
-            try:
-                chunk = await self.reader.read(CHUNK)
-            except OSError as error:
-                raise AMQPConnectionError(f"Server communication error: {error!r}") from error
-            if not chunk:
-                raise AMQPConnectionError("Server connection unexpectedly closed.")
-            self._buffer = self._buffer[self._at :] + chunk
-            self._at = 0
-        return frame
-
-    def _next(self) -> Any:
-        """The next frame that is there as a whole, None if there is none."""
-        buffer, at = self._buffer, self._at
-        end = at + FRAME_OVERHEAD + int.from_bytes(buffer[at + 3 : at + 7])
-        if len(buffer) < end:
-            return None
-        self._at = end
-        try:
-            return pamqp.frame.unmarshal(buffer[at:end])
-        except PAMQPException as error:
-            raise InvalidFrameError(str(error)) from error
-
-
 def install() -> None:
     """Replace the libraries' decoders, for the whole process. Doing it again changes nothing."""
     decode.METHODS["shortstr"] = read_short_text
@@ -175,13 +132,30 @@ def install() -> None:
         tables[key] = read_table  # type: ignore[index]
     commands.Connection.Close.__repr__ = _closing_words  # type: ignore[assignment,method-assign]
     header.ContentHeader.unmarshal = _unmarshal_and_keep  # type: ignore[method-assign]
-    connection.FrameReceiver = Frames  # type: ignore[misc]
 
 
-def unreadable(properties: commands.Basic.Properties) -> tuple[str, ...]:
+def read_properties(wire: bytes) -> dict[str, Any]:
+    """Those that a message has, by name, given their wire form. Raises IndexError or ValueError for what is none."""
+    found, at = {}, 2
+    for name, read in _readers(wire[:2]):
+        size, found[name] = read(wire[at:])
+        at += size
+    return found
+
+
+@lru_cache
+def _readers(flags: bytes) -> tuple[tuple[str, Callable[[bytes], tuple[int, Any]]], ...]:
+    """How to read the properties that the flags name, in the order in which they stand."""
+    if len(flags) < 2:
+        raise ValueError("properties without flags")
+    bits, known = int.from_bytes(flags), commands.Basic.Properties
+    return tuple((name, decode.METHODS[known.amqp_type(name)]) for name in PROPERTIES if bits & known.flags[name])
+
+
+def unreadable(properties: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the properties, and of the headers as `headers.<key>`, that could not be read."""
-    names = [name for name in PROPERTIES if type(getattr(properties, name)) is Unreadable]
-    for key, value in (properties.headers or {}).items():
+    names = [name for name, value in properties.items() if type(value) is Unreadable]
+    for key, value in properties.get("headers", {}).items():
         if type(key) is Unreadable or _has_unreadable(value):
             names.append(f"headers.{key}")
     return tuple(names)

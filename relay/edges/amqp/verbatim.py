@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from pamqp import commands, encode
@@ -24,15 +25,12 @@ BROKERS_OWN: Final = frozenset({"x-delivery-count", "x-acquired-count"})
 """Headers that a queue writes on what it delivers: its own count of this delivery."""
 
 
-class Verbatim(commands.Basic.Properties):
+@dataclass(slots=True)
+class Verbatim:
     """Properties given by their wire form. `message_id` says what stands in it: returns are matched by it."""
 
-    def __init__(self, wire: bytes, message_id: str) -> None:
-        super().__init__(message_id=message_id)
-        self.wire = wire
-
-    def marshal(self) -> bytes:
-        return self.wire
+    wire: bytes
+    message_id: str
 
 
 def copy(
@@ -94,5 +92,7 @@ def _take_apart(raw: bytes) -> dict[str, bytes]:
 
 def put_together(parts: Mapping[str, bytes]) -> bytes:
     """The wire form of properties, given each one's."""
-    names = [name for name in PROPERTIES if name in parts]
-    return struct.pack(">H", sum(FLAGS[name] for name in names)) + b"".join(parts[name] for name in names)
+    flags = 0
+    for name in parts:
+        flags |= FLAGS[name]
+    return struct.pack(">H", flags) + b"".join([parts[name] for name in PROPERTIES if name in parts])

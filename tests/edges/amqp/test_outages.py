@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aio_pika import Connection
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,6 +18,7 @@ from structlog.testing import capture_logs
 from yarl import URL
 
 from relay.edges.amqp import Broker, Topology
+from relay.edges.amqp.frames import Connection
 from relay.edges.amqp.link import Backoff, Link
 from relay.ports import BrokerAway, NotDelivered, Outgoing
 from tests.edges.amqp.conftest import Inbox, Start, connect, until

@@ -14,7 +14,7 @@ def copied(properties: Basic.Properties, **changes: object) -> Basic.Properties:
     """The properties after a copy, as the next one reads them."""
     raw = properties.marshal()
     again = header.ContentHeader()
-    again.unmarshal(bytes(12) + verbatim.copy(raw, new_id=lambda: "made", **changes).marshal())  # type: ignore[arg-type]
+    again.unmarshal(bytes(12) + verbatim.copy(raw, new_id=lambda: "made", **changes).wire)  # type: ignore[arg-type]
     return again.properties
 
 
@@ -74,6 +74,6 @@ def test_values_that_the_library_would_change_are_kept() -> None:
     """A double stays a double, a byte string a string: the copy's headers are the bytes that came."""
     entry = b"\x01d" + b"d\x40\x09\x21\xfb\x54\x44\x2d\x18" + b"\x01sS\x00\x00\x00\x02\xff\xfe"
     raw = Basic.Properties.flags["headers"].to_bytes(2, "big") + len(entry).to_bytes(4, "big") + entry
-    wire = verbatim.copy(raw, new_id=lambda: "made").marshal()
+    wire = verbatim.copy(raw, new_id=lambda: "made").wire
 
     assert entry in wire
