@@ -910,7 +910,7 @@ class Outgoing:
     type: str | None = None
     correlation_id: str | None = None
     content_type: str = "application/json"
-    headers: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class NotDelivered(Exception):

@@ -21,6 +21,8 @@ from pamqp.exceptions import PAMQPException
 from pamqp.heartbeat import Heartbeat
 from yarl import URL
 
+from relay.edges.amqp.tolerant import CONTENT
+
 METHOD, HEADER, BODY = 1, 2, 3
 """Kinds of frames."""
 FRAME: Final = struct.Struct(">BHI")
@@ -28,8 +30,6 @@ FRAME: Final = struct.Struct(">BHI")
 FRAME_END: Final = 0xCE
 FRAME_OVERHEAD: Final = FRAME.size + 1
 """Bytes of a frame besides its payload."""
-CONTENT_PREFIX: Final = 12
-"""Bytes before the properties in the payload of a content header: class, weight, and the size of the body."""
 TAG: Final = struct.Struct(">QB")
 """A delivery's tag and the bits that follow it."""
 
@@ -46,7 +46,7 @@ Taker: TypeAlias = Callable[[int, bytes], bool]
 """Takes a frame, given its kind and payload, or leaves it to the library: False. What it raises for a frame that is
 none (`IndexError`, `ValueError`, `struct.error`) ends the connection."""
 
-_takers: ContextVar[dict[int, Taker]] = ContextVar("takers")
+TAKERS: Final = ContextVar[dict[int, Taker]]("TAKERS")
 """Those of the connection that is being made: the library tells the reader of its frames no more than the stream."""
 
 
@@ -60,7 +60,7 @@ class Connection(aiormq.connection.Connection):
 
     async def connect(self, client_properties: Any = None) -> bool:
         """Connect, once."""
-        _takers.set(self.takers)
+        TAKERS.set(self.takers)
         return bool(await super().connect(client_properties))
 
     def give(self, channel: AbstractChannel, taker: Taker) -> None:
@@ -80,7 +80,7 @@ class Frames(aiormq.connection.FrameReceiver):
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         super().__init__(reader)
-        self._takers = _takers.get({})
+        self._takers = TAKERS.get({})
         self._buffer = b""
         self._at = 0
 
@@ -104,12 +104,12 @@ class Frames(aiormq.connection.FrameReceiver):
         """Give the frames that are there as a whole to their takers, up to the first that is not taken: that one. None
         if there is no whole frame."""
         buffer, began = self._buffer, self._at
-        at = began
+        at, there = began, len(buffer)
         try:
-            while len(buffer) - at >= FRAME_OVERHEAD:
+            while at + FRAME_OVERHEAD <= there:
                 kind, channel, size = FRAME.unpack_from(buffer, at)
                 end = at + FRAME_OVERHEAD + size
-                if len(buffer) < end:
+                if end > there:
                     break
                 payload, start, at = buffer[at + FRAME.size : end - 1], at, end
                 taker = self._takers.get(channel)
@@ -141,14 +141,14 @@ class Inlet:
         self._missing = 0
 
     def take(self, kind: int, payload: bytes) -> bool:
-        """A Taker's part. Raises ValueError for another method amid a message."""
+        """A Taker's part. Raises ValueError for another method amid a message, struct.error for half a header."""
         if kind == METHOD:
             return self._begin(payload)
         if self._act is None:
             return False
         if kind == HEADER:
-            self._properties = payload[CONTENT_PREFIX:]
-            self._missing = int.from_bytes(payload[4:CONTENT_PREFIX])
+            self._properties = payload[CONTENT.size :]
+            _, _, self._missing = CONTENT.unpack_from(payload)
         elif kind == BODY:
             self._parts.append(payload)
             self._missing -= len(payload)

@@ -13,11 +13,10 @@ from typing import Any, Final, TypeAlias
 
 from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
-from pamqp import encode
 
 from relay.edges.amqp.frames import ACK, BODY, HEADER, METHOD, NACK, RETURN, TAG, Connection, Inlet, frame
 from relay.edges.amqp.link import TROUBLE, Lost
-from relay.edges.amqp.tolerant import read_properties, read_short_text
+from relay.edges.amqp.tolerant import CONTENT, read_properties, read_short_text
 from relay.edges.amqp.topology import said
 from relay.edges.amqp.verbatim import Verbatim, put_together
 from relay.ports import Outgoing
@@ -25,7 +24,6 @@ from relay.ports import Outgoing
 Answer: TypeAlias = "asyncio.Future[None]"
 
 PUBLISH: Final = struct.pack(">HHH", 60, 40, 0)
-CONTENT: Final = struct.Struct(">HHQ")
 LONG_TEXT: Final = struct.Struct(">cI")
 """What a text begins with among headers: its type, and its length in bytes."""
 _BITS: Final = {True: b"\x01", False: b"\x00"}
@@ -184,7 +182,7 @@ def persistent(message: Outgoing) -> Verbatim:
     if message.type is not None:
         parts["message_type"] = _name(message.type)
     if message.headers:
-        table = b"".join([_header(name, value) for name, value in message.headers.items()])
+        table = b"".join([_header(*header) for header in message.headers.items()])
         parts["headers"] = struct.pack(">I", len(table)) + table
     return Verbatim(put_together(parts), message.message_id)
 
@@ -196,11 +194,11 @@ def _method(number: int, exchange: str, routing_key: str, bits: bytes) -> bytes:
 
 
 _name = lru_cache(1024)(short)
-"""The same for what comes with every message: types, and names of headers."""
+"""The same for what comes with every message, as types do."""
 
 
-def _header(name: str, value: Any) -> bytes:
-    if not isinstance(value, str):
-        return _name(name) + encode.encode_table_value(value)
+@lru_cache(1024)
+def _header(name: str, value: str) -> bytes:
+    """An entry of the headers; most tell of few connections and operations."""
     raw = value.encode()
-    return _name(name) + LONG_TEXT.pack(b"S", len(raw)) + raw
+    return short(name) + LONG_TEXT.pack(b"S", len(raw)) + raw

@@ -6,12 +6,15 @@ So the decoders of pamqp are replaced by ones that never fail on what a broker l
 """
 
 import datetime as dt
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
 from pamqp import commands, decode, header
 
+CONTENT: Final = struct.Struct(">HHQ")
+"""What a content header begins with: class, weight, and the size of the body. The properties follow."""
 DEEPEST: Final = 64
 """Levels of tables and arrays in a header: deeper ones break those who walk them, and end the connection each time."""
 LONGEST_PLAIN: Final = 9
@@ -104,38 +107,11 @@ _LONG: Final = frozenset({b"S", b"x", b"A", b"F"})
 _NESTED: Final[Mapping[bytes, Callable[[bytes, int, int], Any]]] = {b"F": _table, b"A": _array}
 
 
-def raw_properties(content: header.ContentHeader) -> bytes:
-    """The wire form of a received message's properties: flags, then values."""
-    raw: bytes = vars(content)["raw"]
-    return raw
-
-
-_unmarshal = header.ContentHeader.unmarshal
-
-
-def _unmarshal_and_keep(self: header.ContentHeader, data: bytes) -> None:
-    vars(self)["raw"] = data[12:]
-    _unmarshal(self, data)
-
-
-def _closing_words(self: commands.Connection.Close) -> str:
-    """What the broker said: a refused virtual host reaches us only as the repr of this frame in an error's text."""
-    return f"{self.reply_code} {self.reply_text}"
-
-
-def install() -> None:
-    """Replace the libraries' decoders, for the whole process. Doing it again changes nothing."""
-    decode.METHODS["shortstr"] = read_short_text
-    for tables, key in ((decode.METHODS, "timestamp"), (decode.TABLE_MAPPING, b"T")):
-        tables[key] = read_timestamp  # type: ignore[index]
-    for tables, key in ((decode.METHODS, "table"), (decode.TABLE_MAPPING, b"F")):
-        tables[key] = read_table  # type: ignore[index]
-    commands.Connection.Close.__repr__ = _closing_words  # type: ignore[assignment,method-assign]
-    header.ContentHeader.unmarshal = _unmarshal_and_keep  # type: ignore[method-assign]
-
-
 def read_properties(wire: bytes) -> dict[str, Any]:
-    """Those that a message has, by name, given their wire form. Raises IndexError or ValueError for what is none."""
+    """Those that a message has, by name, given their wire form. Raises IndexError or ValueError for what is none.
+
+    The flags are one word, as they are to the broker: it lets pass, and ignores, a bit that announces another one.
+    """
     found, at = {}, 2
     for name, read in _readers(wire[:2]):
         size, found[name] = read(wire[at:])
@@ -167,3 +143,32 @@ def _has_unreadable(value: object) -> bool:
     if isinstance(value, list):
         return any(_has_unreadable(item) for item in value)
     return type(value) is Unreadable
+
+
+def raw_properties(content: header.ContentHeader) -> bytes:
+    """The wire form of a received message's properties: flags, then values."""
+    raw: bytes = vars(content)["raw"]
+    return raw
+
+
+def _unmarshal_and_keep(self: header.ContentHeader, data: bytes) -> None:
+    self.class_id, self.weight, self.body_size = CONTENT.unpack_from(data)
+    vars(self)["raw"] = wire = data[CONTENT.size :]
+    for name, value in read_properties(wire).items():
+        setattr(self.properties, name, value)
+
+
+def _closing_words(self: commands.Connection.Close) -> str:
+    """What the broker said: a refused virtual host reaches us only as the repr of this frame in an error's text."""
+    return f"{self.reply_code} {self.reply_text}"
+
+
+def install() -> None:
+    """Replace the libraries' decoders, for the whole process. Doing it again changes nothing."""
+    decode.METHODS["shortstr"] = read_short_text
+    for tables, key in ((decode.METHODS, "timestamp"), (decode.TABLE_MAPPING, b"T")):
+        tables[key] = read_timestamp  # type: ignore[index]
+    for tables, key in ((decode.METHODS, "table"), (decode.TABLE_MAPPING, b"F")):
+        tables[key] = read_table  # type: ignore[index]
+    commands.Connection.Close.__repr__ = _closing_words  # type: ignore[assignment,method-assign]
+    header.ContentHeader.unmarshal = _unmarshal_and_keep  # type: ignore[method-assign]

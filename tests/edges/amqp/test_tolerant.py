@@ -121,6 +121,31 @@ async def test_poison_reaches_the_intake_and_its_neighbours_are_unharmed(
     assert all(message.correlation_id is None for message in inbox.messages)
 
 
+class Continued(pika.BasicProperties):  # type: ignore[misc]
+    """Properties whose flags announce more flags, which do not come."""
+
+    def encode(self) -> list[bytes]:
+        """Their wire form."""
+        flags, *values = b"".join(super().encode())[:2], b"".join(super().encode())[2:]
+        return [(int.from_bytes(flags) | 1).to_bytes(2), *values]
+
+
+async def test_flags_that_end_other_clients_are_read(
+    start: Start, topology: Topology, pika_channel: BlockingChannel, inbox: Inbox
+) -> None:
+    """A broker lets pass a flag that makes the properties unreadable to client libraries: here they are read."""
+    broker = await start(topology, intake=inbox)
+    pika_channel.basic_publish(topology.requests_exchange, "k", b"x", Continued(content_type="a/b", message_id="m"))
+    await inbox.until(lambda: len(inbox.done) == 1)
+
+    assert ("a/b", "m", ()) == (
+        inbox.messages[0].content_type,
+        inbox.messages[0].message_id,
+        inbox.messages[0].unreadable,
+    )
+    assert broker.status().reconnects == 0
+
+
 async def test_a_key_that_is_no_text_is_told(
     start: Start, topology: Topology, pika_channel: BlockingChannel, inbox: Inbox
 ) -> None:
