@@ -5,7 +5,7 @@
 INSERT INTO act (id, at, done_by, what, target, connections, detail)
 SELECT r.value ->> 'id', :now, r.value ->> 'by', r.value ->> 'what', r.value ->> 'target', r.value ->> 'connections',
        r.value ->> 'detail'
-FROM json_each(:rows) AS r
+FROM jsonb_each(:rows) AS r
 WHERE true
 ON CONFLICT (id) DO UPDATE SET detail = excluded.detail;
 

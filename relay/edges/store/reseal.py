@@ -260,7 +260,7 @@ class _File(_Tables):
     async def swap(self, kind: Sealed, swaps: Sequence[Swap]) -> int:
         with sqlite.transaction(self._db):
             self._db.execute(
-                f"UPDATE {kind.table} SET {kind.column} = r.value ->> 2 FROM json_each(:rows) AS r "  # noqa: S608
+                f"UPDATE {kind.table} SET {kind.column} = r.value ->> 2 FROM jsonb_each(:rows) AS r "  # noqa: S608
                 f"WHERE {kind.table}.{kind.key} = r.value ->> 0 AND {kind.table}.{kind.column} = r.value ->> 1",
                 {"rows": dumps(swaps)},
             )

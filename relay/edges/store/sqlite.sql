@@ -16,7 +16,7 @@ SELECT r.value ->> 'id', r.value ->> 'request_id', r.value ->> 'version',
        r.value ->> 'limited', iif(r.value ->> 'limited', :now + (r.value ->> 'delay'), NULL),
        r.value ->> 'connection', r.value ->> 'vendor', r.value ->> 'operation', r.value ->> 'correlation_id',
        r.value ->> 'accepted_at'
-FROM json_each(:rows) AS r
+FROM jsonb_each(:rows) AS r
 LEFT JOIN lane AS l ON l.stage = 'work' AND l.lane = r.value ->> 'lane' AND l.slots IS NOT NULL
 WHERE true
 ON CONFLICT DO NOTHING
@@ -24,16 +24,16 @@ RETURNING id, key, leased, deadline;
 
 -- name: keep_specs
 INSERT INTO job_spec (job, fingerprint, spec, metadata)
-SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3 FROM json_each(:rows) AS r;
+SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3 FROM jsonb_each(:rows) AS r;
 
 -- name: keep_pictures
 INSERT INTO job_picture (job, picture)
-SELECT r.value ->> 0, r.value ->> 1 FROM json_each(:rows) AS r;
+SELECT r.value ->> 0, r.value ->> 1 FROM jsonb_each(:rows) AS r;
 
 -- name: note_replies
 -- Queues that want jobs' events; those that are new come back.
 INSERT INTO reply (job, reply)
-SELECT r.value ->> 0, r.value ->> 1 FROM json_each(:rows) AS r
+SELECT r.value ->> 0, r.value ->> 1 FROM jsonb_each(:rows) AS r
 WHERE true
 ON CONFLICT DO NOTHING
 RETURNING job, reply;
@@ -41,7 +41,7 @@ RETURNING job, reply;
 -- name: request_owners
 -- Whose job each of these request ids is.
 SELECT j.request_id, j.key, j.id, s.fingerprint
-FROM json_each(:rows) AS r
+FROM jsonb_each(:rows) AS r
 CROSS JOIN job AS j ON j.request_id = r.value
 JOIN job_spec AS s ON s.job = j.key;
 
@@ -62,7 +62,7 @@ SET version = job.version + 1,
     ended = iif(r.value ->> 'timing' = 'ended', coalesce(job.ended, :now), NULL),
     vendor_job_id = r.value ->> 'vendor_job_id',
     error_code = r.value ->> 'error_code'
-FROM json_each(:rows) AS r
+FROM jsonb_each(:rows) AS r
 WHERE job.id = r.value ->> 'id'
   AND job.version = r.value ->> 'version'
   AND (job.ended IS NULL OR job.state = r.value ->> 'state')
@@ -71,36 +71,36 @@ WHERE job.id = r.value ->> 'id'
 RETURNING id, key, deadline;
 
 -- name: renew_pictures
-UPDATE job_picture SET picture = r.value ->> 1 FROM json_each(:rows) AS r WHERE job = r.value ->> 0;
+UPDATE job_picture SET picture = r.value ->> 1 FROM jsonb_each(:rows) AS r WHERE job = r.value ->> 0;
 
 -- name: keep_results
 INSERT INTO job_result (job, result)
-SELECT r.value ->> 0, r.value ->> 1 FROM json_each(:rows) AS r
+SELECT r.value ->> 0, r.value ->> 1 FROM jsonb_each(:rows) AS r
 WHERE true
 ON CONFLICT (job) DO UPDATE SET result = excluded.result;
 
 -- name: note_vendor_jobs
 INSERT INTO vendor_job (job, vendor_job_id)
-SELECT r.value ->> 0, r.value ->> 1 FROM json_each(:rows) AS r
+SELECT r.value ->> 0, r.value ->> 1 FROM jsonb_each(:rows) AS r
 WHERE true
 ON CONFLICT DO NOTHING;
 
 -- name: write_history
 INSERT INTO history (job, at, what, state, detail)
-SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4 FROM json_each(:rows) AS r;
+SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4 FROM jsonb_each(:rows) AS r;
 
 -- name: write_events
 -- Jobs' terminal events. A second one of a job is an error, whatever its id.
 INSERT INTO event (id, job, type, connection, operation, body, at)
 SELECT r.value ->> 'id', r.value ->> 'job', r.value ->> 'type', r.value ->> 'connection', r.value ->> 'operation',
        r.value ->> 'body', :now
-FROM json_each(:rows) AS r;
+FROM jsonb_each(:rows) AS r;
 
 -- name: write_refusals
 -- Events of refused requests; those that are there already are left out.
 INSERT INTO event (id, type, connection, operation, body, at)
 SELECT r.value ->> 'id', r.value ->> 'type', r.value ->> 'connection', r.value ->> 'operation', r.value ->> 'body', :now
-FROM json_each(:rows) AS r
+FROM jsonb_each(:rows) AS r
 WHERE true
 ON CONFLICT (id) DO NOTHING
 RETURNING id;
@@ -113,7 +113,7 @@ SELECT r.value ->> 'id', e.key, r.value ->> 'kind', r.value ->> 'lane', r.value 
        r.value ->> 'target', 'pending', :now, r.value ->> 'patience', :now + (r.value ->> 'patience'), :now,
        :now + iif(l.lane IS NULL, coalesce(r.value ->> 'hold', 0.0), 0.0),
        r.value ->> 'hold' IS NOT NULL AND l.lane IS NULL
-FROM json_each(:rows) AS r
+FROM jsonb_each(:rows) AS r
 CROSS JOIN event AS e ON e.id = r.value ->> 'event'
 LEFT JOIN lane AS l ON l.stage = 'announce' AND l.lane = r.value ->> 'lane' AND l.slots IS NOT NULL
 WHERE true
@@ -139,7 +139,7 @@ SET version = delivery.version + 1,
     finished_at = iif(r.value ->> 'state' = 'pending', NULL, :now),
     leased = 0,
     lapses = 0
-FROM json_each(:rows) AS r
+FROM jsonb_each(:rows) AS r
 WHERE delivery.id = r.value ->> 'id' AND delivery.version = r.value ->> 'version'
 RETURNING id, key;
 
@@ -147,28 +147,28 @@ RETURNING id, key;
 INSERT INTO attempt (delivery, number, at, duration, outcome, status, error, excerpt)
 SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4, r.value ->> 5, r.value ->> 6,
        r.value ->> 7
-FROM json_each(:rows) AS r;
+FROM jsonb_each(:rows) AS r;
 
 -- name: redeliver
 -- Ended deliveries start anew.
 UPDATE delivery
 SET version = version + 1, state = 'pending', reason = NULL, tries = 0, since = :now, expires = :now + patience,
     due = :now, finished_at = NULL, leased = 0, lapses = 0
-WHERE id IN (SELECT value FROM json_each(:rows)) AND state <> 'pending'
+WHERE id IN (SELECT value FROM jsonb_each(:rows)) AND state <> 'pending'
 RETURNING id;
 
 -- name: jobs_of_deliveries
 -- These deliveries, as far as they exist, each with its job, if it has one.
 SELECT d.id, j.key, j.state
 FROM delivery AS d JOIN event AS e ON e.key = d.event LEFT JOIN job AS j ON j.key = e.job
-WHERE d.id IN (SELECT value FROM json_each(:rows));
+WHERE d.id IN (SELECT value FROM jsonb_each(:rows));
 
 -- name: keep_callbacks
 -- Callbacks of jobs that exist; the same body for the same job a second time is left out.
 INSERT INTO callback (id, job, digest, lane, request, due, leased)
 SELECT r.value ->> 'id', j.key, r.value ->> 'digest', j.lane, r.value ->> 'request',
        :now + coalesce(r.value ->> 'hold', 0.0), r.value ->> 'hold' IS NOT NULL
-FROM json_each(:rows) AS r
+FROM jsonb_each(:rows) AS r
 CROSS JOIN job AS j ON j.id = r.value ->> 'job_id'
 WHERE true
 ON CONFLICT DO NOTHING
@@ -177,21 +177,21 @@ RETURNING id;
 -- name: know_callbacks
 -- Callbacks that are handled with the move that they bring.
 INSERT INTO callback (job, id, digest, lane, leased)
-SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, 0 FROM json_each(:rows) AS r
+SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, 0 FROM jsonb_each(:rows) AS r
 WHERE true
 ON CONFLICT DO NOTHING;
 
 -- name: finish_callbacks
 -- Of a handled callback only the digest stays.
 UPDATE callback SET version = callback.version + 1, request = NULL, due = NULL, leased = 0, postponed = 0
-FROM json_each(:rows) AS r
+FROM jsonb_each(:rows) AS r
 WHERE callback.id = r.value ->> 0 AND callback.version = r.value ->> 1
 RETURNING id, job;
 
 -- name: consume_callbacks
 -- The same, where the job's version was the guard.
 UPDATE callback SET version = version + 1, request = NULL, due = NULL, leased = 0, postponed = 0
-WHERE id IN (SELECT value FROM json_each(:rows));
+WHERE id IN (SELECT value FROM jsonb_each(:rows));
 
 -- name: postpone_callbacks
 -- To wait for the job's submit, or for a while; not at all where the submit has ended meanwhile.
@@ -199,7 +199,7 @@ UPDATE callback
 SET version = callback.version + 1, leased = 0, lapses = 0,
     postponed = j.state = 'submitting',
     due = iif(j.state = 'submitting', :now + (r.value ->> 2), :now)
-FROM json_each(:rows) AS r, job AS j
+FROM jsonb_each(:rows) AS r, job AS j
 WHERE callback.id = r.value ->> 0 AND callback.version = r.value ->> 1 AND j.key = callback.job
 RETURNING id, postponed;
 
@@ -212,18 +212,18 @@ RETURNING job;
 -- name: lanes
 -- How these lanes fare, those of them that do not fare well: `:rows` is of [stage, lane].
 SELECT l.stage, l.lane, l.failures, l.closed_until, l.slots
-FROM json_each(:rows) AS r CROSS JOIN lane AS l ON l.stage = r.value ->> 0 AND l.lane = r.value ->> 1;
+FROM jsonb_each(:rows) AS r CROSS JOIN lane AS l ON l.stage = r.value ->> 0 AND l.lane = r.value ->> 1;
 
 -- name: begin_lanes
 -- A place for how these lanes fare, where there is none yet.
 INSERT INTO lane (stage, lane, failures)
-SELECT r.value ->> 0, r.value ->> 1, 0 FROM json_each(:rows) AS r
+SELECT r.value ->> 0, r.value ->> 1, 0 FROM jsonb_each(:rows) AS r
 WHERE true
 ON CONFLICT DO NOTHING;
 
 -- name: keep_lanes
 INSERT INTO lane (stage, lane, failures, closed_until, slots)
-SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4 FROM json_each(:rows) AS r
+SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4 FROM jsonb_each(:rows) AS r
 WHERE true
 ON CONFLICT (stage, lane) DO UPDATE
 SET failures = excluded.failures, closed_until = excluded.closed_until, slots = excluded.slots;
@@ -231,18 +231,18 @@ SET failures = excluded.failures, closed_until = excluded.closed_until, slots = 
 -- name: probe_lanes
 -- Closed lanes whose one probe goes out now, under a lease until then; not those where another's is out meanwhile.
 UPDATE lane SET closed_until = :until, slots = 1
-FROM json_each(:rows) AS r
+FROM jsonb_each(:rows) AS r
 WHERE lane.stage = r.value ->> 0 AND lane.lane = r.value ->> 1 AND lane.slots IN (0, 1) AND lane.closed_until <= :now
 RETURNING lane;
 
 -- name: forget_lanes
 -- Lanes that fare well again.
-DELETE FROM lane WHERE (stage, lane) IN (SELECT r.value ->> 0, r.value ->> 1 FROM json_each(:rows) AS r);
+DELETE FROM lane WHERE (stage, lane) IN (SELECT r.value ->> 0, r.value ->> 1 FROM jsonb_each(:rows) AS r);
 
 -- name: forget_open_lanes
 -- The same, unless they have been closed since.
 DELETE FROM lane
-WHERE slots > 1 AND (stage, lane) IN (SELECT r.value ->> 0, r.value ->> 1 FROM json_each(:rows) AS r);
+WHERE slots > 1 AND (stage, lane) IN (SELECT r.value ->> 0, r.value ->> 1 FROM jsonb_each(:rows) AS r);
 
 -- name: forget_idle_lanes
 -- Receivers' lanes that may be tried and in which nothing waits: hosts and reply queues come and go.
@@ -346,7 +346,7 @@ UPDATE lane SET closed_until = :now WHERE slots = 1;
 -- name: jobs_by_id
 -- Whole jobs.
 SELECT j.key, j.id, j.version, j.state, j.lapses, j.deadline, j.accepted_at, s.spec, p.picture, o.result
-FROM json_each(:rows) AS r
+FROM jsonb_each(:rows) AS r
 CROSS JOIN job AS j ON j.id = r.value
 JOIN job_spec AS s ON s.job = j.key
 JOIN job_picture AS p ON p.job = j.key

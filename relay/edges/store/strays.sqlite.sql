@@ -27,7 +27,7 @@ CROSS JOIN job AS j ON j.connection = s.connection
 -- These become callbacks of these jobs: `:rows` is of [stray, job].
 INSERT INTO callback (id, job, digest, lane, request, due, leased)
 SELECT s.id || '_' || j.key, j.key, s.digest, j.lane, s.request, :now, 0
-FROM json_each(:rows) AS r
+FROM jsonb_each(:rows) AS r
 CROSS JOIN stray AS s ON s.key = r.value ->> 0
 JOIN job AS j ON j.key = r.value ->> 1
 WHERE true

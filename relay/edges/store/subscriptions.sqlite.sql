@@ -37,7 +37,7 @@ DELETE FROM subscription WHERE id = :id AND sealed IS NOT NULL RETURNING id;
 -- name: know_subscriptions
 -- Those of the settings that are not known yet.
 INSERT INTO subscription (id, created_at, updated_at)
-SELECT r.value, :now, :now FROM json_each(:rows) AS r
+SELECT r.value, :now, :now FROM jsonb_each(:rows) AS r
 WHERE true
 ON CONFLICT DO NOTHING
 RETURNING id;
@@ -45,7 +45,7 @@ RETURNING id;
 -- name: subscriptions_faring
 -- How these fare.
 SELECT s.id, s.state, s.reason, s.failures, s.failing, s.failing_since, s.last_error
-FROM json_each(:rows) AS r CROSS JOIN subscription AS s ON s.id = r.value;
+FROM jsonb_each(:rows) AS r CROSS JOIN subscription AS s ON s.id = r.value;
 
 -- name: mark_subscriptions
 -- A change of state raises the version.
@@ -53,7 +53,7 @@ UPDATE subscription
 SET version = version + (state <> r.value ->> 'state'), state = r.value ->> 'state', reason = r.value ->> 'reason',
     failures = r.value ->> 'failures', failing = r.value ->> 'failing', failing_since = r.value ->> 'failing_since',
     last_error = r.value ->> 'last_error', updated_at = iif(state <> r.value ->> 'state', :now, updated_at)
-FROM json_each(:rows) AS r
+FROM jsonb_each(:rows) AS r
 WHERE subscription.id = r.value ->> 'id';
 
 -- name: end_deliveries
@@ -69,12 +69,12 @@ UPDATE delivery SET since = :now, expires = :now + patience WHERE lane = :lane A
 -- name: waiting
 -- How many deliveries are pending in each of these lanes.
 SELECT r.value, (SELECT count(*) FROM delivery AS d INDEXED BY delivery_due WHERE d.lane = r.value AND d.due IS NOT NULL)
-FROM json_each(:rows) AS r;
+FROM jsonb_each(:rows) AS r;
 
 -- name: lanes_now
 -- Those of these lanes that deliveries wait for.
 SELECT l.lane, l.slots, l.closed_until
-FROM json_each(:rows) AS r CROSS JOIN lane AS l ON l.stage = 'announce' AND l.lane = r.value
+FROM jsonb_each(:rows) AS r CROSS JOIN lane AS l ON l.stage = 'announce' AND l.lane = r.value
 WHERE l.slots IS NOT NULL;
 
 -- name: deliveries:count
