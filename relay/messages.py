@@ -7,7 +7,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
@@ -29,6 +29,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from relay.core import signature
+from relay.core.fixed import fixed
 from relay.core.flow import JsonValue
 from relay.core.job import CompletedBy, ErrorCode, Job, JobError, Mode, State
 from relay.core.template import Unfillable, json_in
@@ -427,7 +428,7 @@ def rfc3339(at: float) -> str:
 # --- refusals ---
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Complaint:
     """One thing that is wrong with a request: where (a JSON path, empty for the whole) and what."""
 
@@ -439,7 +440,7 @@ class Complaint:
         return {"path": self.path, "message": self.message}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Readable:
     """What could be read of a refused request, for its event; None for the rest."""
 

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, overload
 
+from relay.core.fixed import fixed
 from relay.core.flow import Flow, JsonValue
 from relay.core.job import Job
 from relay.core.vendor import Callback
@@ -33,7 +34,7 @@ ActName: TypeAlias = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Act:
     """What somebody did through relay's interface: `by` is their token's name, `target` the id or name of what they did
     it to, None where a filter chose. `connections` are those that it concerned, empty for any. `at` is the store's.
@@ -54,7 +55,7 @@ class Act:
         return replace(self, detail={**self.detail, **more})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class ActFilter:
     """Which acts to list; None means any. `connections`: what the caller may see; of what concerned any, nothing."""
 
@@ -73,7 +74,7 @@ class StoreUnavailable(Exception):
     """The store cannot be reached or cannot write now. Nothing was recorded; the same call may be made again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Reply:
     """A queue that wants the job's event, beside the events exchange."""
 
@@ -81,7 +82,7 @@ class Reply:
     correlation_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class NewJob:
     """A checked request on its way into the store.
 
@@ -105,7 +106,7 @@ class NewJob:
     act: Act | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Start:
     """A new job once its submit has begun, and the line of its history that says so: for who submits it at once."""
 
@@ -113,7 +114,7 @@ class Start:
     note: "Note | None"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Accepted:
     """A new job, as recorded. `held`: it is leased to the caller (asked for, due now, and its lane open)."""
 
@@ -121,14 +122,14 @@ class Accepted:
     held: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Repeat:
     """The same request was accepted before; this is its job now. A reply queue of its own was noted."""
 
     job: Job
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Conflict:
     """The request id belongs to a job with other content."""
 
@@ -140,7 +141,7 @@ EventName: TypeAlias = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Event:
     """An event: frozen bytes under one id. `job_id` is None for a refused request's, and for what concerns no job."""
 
@@ -156,7 +157,7 @@ FeedName: TypeAlias = Literal["events", "deliveries"]
 """What can be followed: events as they are committed, deliveries as they change."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Followed(Generic[T]):
     """What comes to those who follow a feed, and where it stands there: positions only grow."""
 
@@ -164,7 +165,7 @@ class Followed(Generic[T]):
     item: T
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class FeedMark:
     """How far a feed can be followed: nothing will yet come to stand at `settled` or before. `newest` is the last that
     was seen; it is not settled while the `writers` of the moment when `awaited` was the newest are at it."""
@@ -175,7 +176,7 @@ class FeedMark:
     writers: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class FeedPage(Generic[T]):
     """What follows each other in a feed; the next page begins after `position`. `dropped` is the last position that was
     dropped, 0 if none: of what came before it something may be missing."""
@@ -191,7 +192,7 @@ SUBSCRIPTION_LANE = "subscription:"
 """What a subscription's lane begins with; its id follows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class NewDelivery:
     """An event's way to one target. `target` is the target's wire form; the store keeps it sealed.
 
@@ -212,7 +213,7 @@ ReplyDelivery: TypeAlias = Callable[[str, Reply], NewDelivery]
 """Makes the delivery of a job's event (by the job's id) to a reply queue."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Delivery:
     """One delivery as claimed or listed. `tries` counts attempts since it was made or redelivered; `age` is the
     seconds since then, by the store's clock. `probe`: its lane was closed, and this is the one let through."""
@@ -242,7 +243,7 @@ class Delivery:
         return self.lane.removeprefix(SUBSCRIPTION_LANE) if self.kind == "subscription" else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Attempt:
     """One try at a delivery. `at` is wall-clock; `duration` seconds; `excerpt` the first 4 KiB of a failed answer."""
 
@@ -255,7 +256,7 @@ class Attempt:
     excerpt: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Note:
     """One line of a job's history. `what` is a stable word such as `job.submitted`; `at` wall-clock."""
 
@@ -265,7 +266,7 @@ class Note:
     detail: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class LaneMark:
     """How a lane just fared. A failure counts towards closing it (`threshold` in a row); then it stays closed for
     `base` seconds doubling to `cap`, and lets one row through at a time until one succeeds. `pause` closes it for
@@ -281,7 +282,7 @@ class LaneMark:
     cap: float = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Ending:
     """What a job's end sends out, committed with it: its event, and a delivery for each target known so far.
 
@@ -297,7 +298,7 @@ class Ending:
     waiting: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class JobMoved:
     """A job's next picture. `job.version` is the version that it was made from: the guard.
 
@@ -316,7 +317,7 @@ class JobMoved:
     lane: LaneMark | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class CallbackCame:
     """A verified callback, to be stored before it is answered. The same body for the same job twice is one."""
 
@@ -327,7 +328,7 @@ class CallbackCame:
     hold: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class StoredCallback:
     """A callback that waits to be handled."""
 
@@ -339,7 +340,7 @@ class StoredCallback:
     lapses: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class CallbackDone:
     """A callback that changed nothing (late, unreadable), with what is to be said of it in the job's history."""
 
@@ -347,7 +348,7 @@ class CallbackDone:
     note: Note | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class CallbackPostponed:
     """A callback whose job is in the middle of its submit: due again when that job moves, or after `delay`."""
 
@@ -355,7 +356,7 @@ class CallbackPostponed:
     delay: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class DeliveryMoved:
     """What became of one attempt. `delivery.version` is the guard. Without an attempt, nothing was spent.
 
@@ -371,7 +372,7 @@ class DeliveryMoved:
     subscription: "SubscriptionMark | None" = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Redeliver:
     """Make an ended delivery pending again, due at once, with a fresh schedule. `by` is who asked."""
 
@@ -380,7 +381,7 @@ class Redeliver:
     act: Act | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class RequestRefused:
     """A refused request's event and its deliveries. Of the same event again only deliveries that are new are kept."""
 
@@ -388,7 +389,7 @@ class RequestRefused:
     deliveries: tuple[NewDelivery, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Recorded:
     """It is committed. `job` is the job's new picture; `held` the deliveries leased to the caller; `callbacks`
     says that stored callbacks of this job became due."""
@@ -398,14 +399,14 @@ class Recorded:
     callbacks: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Stale:
     """Somebody else was faster: nothing was changed. `job` is what is recorded now, None if it is gone."""
 
     job: Job | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class CallbackKept:
     """The callback is stored. `stored` is leased to the caller if held, None if it was a `repeat` or not asked for."""
 
@@ -415,7 +416,7 @@ class CallbackKept:
     """The same body had come before."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Unknown:
     """There is no such row."""
 
@@ -434,7 +435,7 @@ class NotByRequest(Exception):
     """The subscription stands in the settings, and is changed there alone. The text names the setting."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class SigningSecret:
     """A key that signs for a subscription, until then (Unix seconds; None: until it is replaced)."""
 
@@ -442,7 +443,7 @@ class SigningSecret:
     until: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Subscription:
     """A standing target. `definition` is its wire form; the store keeps that and the `secrets` sealed, the one in use
     first. Of a `configured` one the store knows only how it fares. `failures` counts those in a row."""
@@ -475,7 +476,7 @@ class Subscription:
         return "failing" if self.failing and self.state == "active" else self.state
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class SubscriptionKept:
     """A subscription as it is to be from now on. `subscription.version` is the guard, 0 for a new one.
 
@@ -487,7 +488,7 @@ class SubscriptionKept:
     act: Act | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class SubscriptionDropped:
     """A subscription that is no more: what waits for it ends as disabled, with this reason."""
 
@@ -496,14 +497,14 @@ class SubscriptionDropped:
     act: Act | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class SubscriptionsConfigured:
     """These subscriptions stand in the settings: it is to be kept how they fare."""
 
     ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class StrayCame:
     """A verified callback to a connection's fixed URL, to be stored before it is answered. It waits until relay knows
     the vendor's job that it names. The same body for the same connection twice is one."""
@@ -515,14 +516,14 @@ class StrayCame:
     callback: Callback
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class StraysMatched:
     """Hand those to their jobs that have become known, and drop what has waited longer than `keep` seconds."""
 
     keep: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class StraysTurned:
     """So many callbacks were handed to their jobs; those were dropped, by connection and vendor job. `again` are jobs
     to which one came in the words of one before."""
@@ -532,7 +533,7 @@ class StraysTurned:
     again: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Stray:
     """A callback that waits for its job to be known."""
 
@@ -542,7 +543,7 @@ class Stray:
     came_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class ConnectionTurned:
     """An operator pauses a connection, so that nothing is asked of its vendor, or resumes it. Stale: it is so
     already."""
@@ -553,7 +554,7 @@ class ConnectionTurned:
     act: Act | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class SubscriptionTurn:
     """A subscription began to fail, was disabled, or recovered; `undelivered` deliveries wait for it."""
 
@@ -564,7 +565,7 @@ class SubscriptionTurn:
     undelivered: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class SubscriptionMark:
     """How an attempt for a subscription went. It is failing after `threshold` failures in a row over at least `over`
     seconds, and recovers with the next success. `disable` switches it off, for that reason: what waits for it ends as
@@ -579,7 +580,7 @@ class SubscriptionMark:
     tell: Callable[[SubscriptionTurn], tuple[Event, NewDelivery] | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Subscriptions:
     """All subscriptions, as they were when the store's `edition` of them was this, or a little later."""
 
@@ -587,14 +588,14 @@ class Subscriptions:
     items: tuple[Subscription, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class NameTaken:
     """Another subscription has this name."""
 
     subscription_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Trial:
     """What came of one event sent to a subscription at once: `duration` in seconds, `excerpt` of the answer."""
 
@@ -606,7 +607,7 @@ class Trial:
     excerpt: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class LaneNow:
     """A lane that is not wide open: closed until then (its probe is out for so long, where `slots` is 1), or reopening
     by so many rows at a time."""
@@ -615,7 +616,7 @@ class LaneNow:
     closed_until: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class ConnectionNow(LaneNow):
     """A connection whose vendor does not fare well, or that an operator has paused."""
 
@@ -626,7 +627,7 @@ class ConnectionNow(LaneNow):
 StageName: TypeAlias = Literal["work", "receive", "announce"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Claim:
     """Give me due rows: at most `total`, and of each lane at most `per_lane` less what `taken` says I have.
 
@@ -645,7 +646,7 @@ class Claim:
     end. The others wait, the longest first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Claimed:
     """The rows, oldest due first, and the seconds until the next row of this stage is due (None: no row waits)."""
 
@@ -655,7 +656,7 @@ class Claimed:
     next_due: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Page:
     """A page of a listing, newest first: `next` is the cursor of the following page."""
 
@@ -663,7 +664,7 @@ class Page:
     next: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class JobFilter:
     """Which jobs to list; None means any. Times are Unix seconds of acceptance."""
 
@@ -686,7 +687,7 @@ class JobFilter:
     """An operation whose jobs are left out."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class DeliveryFilter:
     """Which deliveries to list; None means any. `undelivered`: every state but `delivered`; `ended`: but `pending`."""
 
@@ -703,7 +704,7 @@ class DeliveryFilter:
     connections: frozenset[str] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Census:
     """Counts for the metrics: jobs by (state, connection), deliveries by state, ages in seconds."""
 
@@ -831,7 +832,7 @@ class Vault(Protocol):
 # --- the ways in ---
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Asked:
     """A request on its way in: its JSON, or what it was parsed to, and what came with it."""
 
@@ -858,7 +859,7 @@ signature."""
 # --- AMQP ---
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Incoming:
     """One AMQP message as it came; properties that were unreadable are None. Header values are plain Python."""
 
@@ -878,12 +879,12 @@ class Incoming:
     """What could not be read: names of properties, `headers.<key>` for one of the headers, `routing_key`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Ack:
     """The message is dealt with."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class DeadLetter:
     """The message is refused: it goes unchanged to the dead-letter queue with the reason, then is acknowledged.
 
@@ -899,7 +900,7 @@ Disposition: TypeAlias = Ack | DeadLetter
 Intake: TypeAlias = Callable[[Incoming], Awaitable[Disposition]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Outgoing:
     """One AMQP message to publish: persistent and mandatory, always. `message_id` is the event's id."""
 
@@ -939,7 +940,7 @@ class Publisher(Protocol):
 # --- HTTP ---
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Outbound:
     """One HTTP request to a receiver; `url` came from outside and passes the egress guard."""
 
@@ -951,7 +952,7 @@ class Outbound:
     verify_tls: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Answer:
     """A receiver's answer: status, Retry-After in seconds if any, and the body's first 4 KiB as text."""
 

@@ -3,9 +3,10 @@
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from relay.core.fixed import fixed
 from relay.core.flow import JsonValue, strict_json
 
 STRUCTURED = "application/cloudevents+json"
@@ -25,7 +26,7 @@ class Misfit(ValueError):
         self.path = path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Envelope:
     """A request as found in its message: the JSON bytes of it, the event's `source/id`, its trace if that is one."""
 

@@ -1,14 +1,15 @@
 """What relay can learn about a job, one frozen value each. `lifecycle.advance` turns them into state."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
+from relay.core.fixed import fixed
 from relay.core.flow import JsonValue
 from relay.core.job import JobError, VendorCancel
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Ref:
     """A job as the vendor knows it: the id that relay follows, all ids that belong to it, its word for its state."""
 
@@ -17,12 +18,12 @@ class Ref:
     status: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class SubmitStarted:
     """A submit is about to begin; recorded before any byte of it leaves."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Submitted:
     """The vendor has taken the job. `memo` is what its adapter wants to know again when it asks for the job later."""
 
@@ -31,7 +32,7 @@ class Submitted:
     memo: JsonValue = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Answered:
     """An immediate operation is done: `result` is the answer; `status` and `state` tell of the job asked about."""
 
@@ -41,14 +42,14 @@ class Answered:
     state: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Refused:
     """The vendor, or relay itself, said no for good."""
 
     error: JobError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class NotSent:
     """The submit surely did not reach the vendor, or the vendor asked to come again later (seconds)."""
 
@@ -57,7 +58,7 @@ class NotSent:
     retry_after: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Unanswered:
     """The submit may have reached the vendor: nobody knows. `memo` is for the look-up, as in Submitted."""
 
@@ -66,7 +67,7 @@ class Unanswered:
     memo: JsonValue = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Postponed:
     """Not now, and nobody's failure: the reason is shown to who asks what the job waits for. Delay in seconds."""
 
@@ -74,7 +75,7 @@ class Postponed:
     delay: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Found:
     """A look-up shows that an uncertain submit did arrive; `memo` as in Submitted."""
 
@@ -82,7 +83,7 @@ class Found:
     memo: JsonValue = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class NotFound:
     """The vendor does not know the job (yet, or any more).
 
@@ -93,7 +94,7 @@ class NotFound:
     decisive: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class StillRunning:
     """The vendor is at work, or said a word that relay does not know (`note` says so)."""
 
@@ -103,7 +104,7 @@ class StillRunning:
     ref: Ref | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Succeeded:
     """The vendor says that the job ended well. `note` is for its history, such as why the result could not be had."""
 
@@ -114,7 +115,7 @@ class Succeeded:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Failed:
     """The vendor says that the job failed."""
 
@@ -124,7 +125,7 @@ class Failed:
     ref: Ref | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Canceled:
     """The vendor says that the job was canceled."""
 
@@ -133,7 +134,7 @@ class Canceled:
     ref: Ref | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class PollFailed:
     """A look at the vendor told nothing. Never fails a job. `answered`: the vendor is well, and only cannot tell (yet)
     what was asked, so that nothing has to wait for it but this job."""
@@ -143,14 +144,14 @@ class PollFailed:
     answered: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Nudged:
     """A callback that proves nothing by itself: look now."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class CancelAsked:
     """A cancel job wants this one stopped. `outcome` is what the vendor said to it, None if it was never submitted."""
 
@@ -158,7 +159,7 @@ class CancelAsked:
     outcome: VendorCancel | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class CancelTold:
     """What became of asking the vendor to stop an overdue job."""
 
@@ -166,7 +167,7 @@ class CancelTold:
     details: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class DeadlinePassed:
     """The job's time is up."""
 

@@ -16,9 +16,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import unquote
+
+from relay.core.fixed import fixed
 
 JsonValue: TypeAlias = Any
 """Any value that JSON can hold; vendors' answers are read defensively, so no narrower type would be true."""
@@ -61,7 +63,7 @@ class Unreadable(ValueError):
     """An answer's body is not what its sender promised."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class FilePart:
     """One file of a multipart form."""
 
@@ -72,7 +74,7 @@ class FilePart:
     content_type: str = "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Request:
     """One HTTP request to a vendor, relative to the connection's base URL.
 
@@ -110,7 +112,7 @@ def leads_up(path: str) -> bool:
 _UP = frozenset({".", ".."})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Response:
     """A whole answer, read to a cap. Header names are lower case."""
 

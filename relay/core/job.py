@@ -1,10 +1,11 @@
 """A job: what was asked (written once) and how far it has come (moves forward, never back)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
+from relay.core.fixed import fixed
 from relay.core.flow import JsonValue
 
 
@@ -77,7 +78,7 @@ ADVICE: Mapping[ErrorCode, str] = {
 """The one table of error codes: what the reader of each should do."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class JobError:
     """Why a job did not succeed. `retryable`: the same request under a new id may succeed and runs nothing twice."""
 
@@ -96,7 +97,7 @@ Mode: TypeAlias = Literal["auto", "poll", "webhook"]
 VendorCancel: TypeAlias = Literal["confirmed", "asked", "failed", "unsupported"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Target:
     """The relay job that a cancel or rerun is about: by its own id, or by its request id."""
 
@@ -104,7 +105,7 @@ class Target:
     request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class JobSpec:
     """What was asked, checked and with its defaults filled in. Never changes after acceptance.
 
@@ -136,7 +137,7 @@ class JobSpec:
         return self.reruns or self.operation
 
 
-@dataclass(frozen=True, kw_only=True)
+@fixed(slots=False)
 class Job:
     """One job as last recorded. Every change raises `version` and goes through `lifecycle.advance`.
 

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias, cast
 
 from relay.core import facts
 from relay.core.facts import Fact, Ref
+from relay.core.fixed import fixed
 from relay.core.flow import JsonValue
 from relay.core.job import CompletedBy, ErrorCode, Intent, Job, JobError, State, VendorCancel
 from relay.core.schedule import adaptive_poll, backoff, hinted, net_poll, spread
@@ -34,7 +35,7 @@ SETTLE = 2.0
 """Seconds between an unanswered submit and the first look whether it arrived."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Rules:
     """What the job's operation and connection allow, as configured now."""
 
@@ -111,7 +112,7 @@ def next_act(job: Job, rules: Rules) -> Act:
 # --- what became of it ---
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Step:
     """One move: the job's next picture, the seconds until it is due again (None: only at its deadline), and a line
     for its history (None: nothing to tell). `moved` is false where the fact changed nothing but is worth the line."""

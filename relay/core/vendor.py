@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, SecretStr
 from pydantic.alias_generators import to_camel
 
 from relay.core.facts import Fact
+from relay.core.fixed import fixed
 from relay.core.flow import Flow, JsonValue, Request, Response
 from relay.core.job import Job
 
@@ -133,7 +134,7 @@ class Options(BaseModel):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Connection:
     """One account at a vendor, as flows see it."""
 
@@ -145,7 +146,7 @@ class Connection:
     callback_signature: Literal["required", "off"] = "required"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class CallbackAddress:
     """Where the vendor is to report this job, and the secret that it signs with. The URL is a secret too."""
 
@@ -153,7 +154,7 @@ class CallbackAddress:
     secret: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Callback:
     """A vendor's HTTP request to relay, as it came. Header names are lower case."""
 
@@ -163,7 +164,7 @@ class Callback:
     body: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Login:
     """What there is to authenticate with, besides the connection's settings.
 
@@ -177,7 +178,7 @@ class Login:
     refused: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Credentials:
     """What goes with every request of a connection. `expires_in` is in seconds, None for as long as they work.
 
@@ -197,7 +198,7 @@ Ask: TypeAlias = Callable[[Connection, Job], Flow[Fact]]
 Verify: TypeAlias = Callable[[Connection, Callback, str, float], str | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Reporting:
     """How a vendor reports the end of a job by itself.
 
@@ -212,7 +213,7 @@ class Reporting:
     verify: Verify | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Operation:
     """One thing that a vendor can be asked to do.
 
@@ -244,7 +245,7 @@ def unauthorized(response: Response) -> bool:
     return response.status == 401
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Vendor:
     """A kind of job system.
 
@@ -265,7 +266,7 @@ class Vendor:
     remembers: Callable[[Connection], bool] = lambda _: False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Account:
     """A configured connection with its vendor, the operations that may be asked of it, and how many tracked jobs may be
     at the vendor at a time (None: any number)."""

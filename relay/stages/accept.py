@@ -8,7 +8,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from relay import entropy, failpoints
 from relay.core import cloudevents
+from relay.core.fixed import fixed
 from relay.core.flow import JsonValue, strict_json
 from relay.core.job import ErrorCode, Job, JobError, JobSpec, State, Target, new_job_id
 from relay.core.schedule import backoff
@@ -75,7 +76,7 @@ CheckUrl: TypeAlias = Callable[[str], str | None]
 """Why a URL is not taken, None if it is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class ReplyPolicy:
     """Where replies may go: `prefixes` of queue names, None for any, empty for none; never to relay's own queues."""
 
@@ -92,7 +93,7 @@ class ReplyPolicy:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class _Address:
     """Whom a request is for: the connection, its account (None where a cancel does without), and the relay job that it
     names as its target."""

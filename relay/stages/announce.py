@@ -1,7 +1,7 @@
 """Announce: every delivery on its way to its target, until it has an end state."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import assert_never
@@ -12,6 +12,7 @@ import structlog
 
 from relay import failpoints
 from relay.core import signature
+from relay.core.fixed import fixed
 from relay.core.flow import clean_json
 from relay.core.schedule import WEBHOOK_SCHEDULE, backoff, hinted, next_try, spread
 from relay.core.template import Tokens, TooMuch, fill, fill_header, fill_json, fill_url, tokens_of
@@ -71,7 +72,7 @@ MOST_TROUBLED = 1000
 counted that did not close it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Result:
     """What one attempt came to. `alive` says whether the target is up, None where this tells nothing."""
 

@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
+from relay.core.fixed import fixed
 from relay.core.schedule import backoff
 from relay.ports import Claim, Claimed, StageName, StoreUnavailable
 
@@ -57,7 +58,7 @@ async def insist(record: Callable[[], Awaitable[T]], row: str, patience: float =
         await asyncio.sleep(backoff(troubles, base=0.1, cap=5.0))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Capacity:
     """How many rows a stage acts on at once, in all and of one lane, and the seconds that an act may take.
 

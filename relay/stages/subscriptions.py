@@ -10,11 +10,12 @@ import asyncio
 import base64
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Literal, TypeAlias
 
 import structlog
 
+from relay.core.fixed import fixed
 from relay.core.flow import JsonValue
 from relay.core.job import ErrorCode, Job
 from relay.core.schedule import WEBHOOK_SCHEDULE, backoff, patience
@@ -71,7 +72,7 @@ Alter: TypeAlias = Callable[[Subscription], Subscription]
 CheckUrl: TypeAlias = Callable[[str], str | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Configured:
     """A subscription of the settings: its name there, its wire form, and its secret if it has one."""
 
@@ -85,7 +86,7 @@ class Configured:
         return f"sub_{self.name}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class _Standing:
     """What decides quickly whether a job's end is for a subscription."""
 
