@@ -504,7 +504,7 @@ class Relay:
 async def serve(settings: Settings, reload: Reload | None = None) -> None:
     """Run relay until SIGTERM or SIGINT; a second one ends the process at once. `reload` reads the settings anew, now
     and then and at a SIGHUP."""
-    log.configure(settings.log.level, settings.log.format)
+    log.configure(settings.log.level, settings.log.format, for_good=True)
     failpoints.arm(os.environ.get("RELAY_FAILPOINTS", ""))
     async with Relay.opened(settings, reload) as relay:
 

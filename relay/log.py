@@ -1,55 +1,88 @@
 """Logging: one wide event per act, as a JSON line or for a terminal, and never a secret.
 
-Call `structlog.get_logger()` and log named events: `log.info("job.submitted", job=…)`.
+Call `get_logger()` and log named events: `log.info("job.submitted", job=…)`.
 """
 
-import contextlib
 import functools
 import json
 import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, Literal, TypeAlias
+from datetime import UTC, datetime
+from types import NoneType
+from typing import Any, Literal, TypeAlias, cast
 
 import orjson
 import structlog
+from structlog.typing import FilteringBoundLogger, Processor
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 Format: TypeAlias = Literal["json", "console"]
 
 _STANDARD = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 _SECRET_NAME = re.compile(r"secret|password|passwd|authorization|token|credential|api_?key|signature", re.IGNORECASE)
+_PLAIN = frozenset({int, float, bool, NoneType})
 _URL_SECRETS = re.compile(r"(?<=://)[^/?#\s]*@")
 """Whatever the scheme: looking for its beginning from each letter of a long word would take hours."""
 
 
-def configure(level: Level = "info", form: Format = "json") -> None:
-    """Set up logging for the process; libraries' own loggers join in from WARNING up."""
+def configure(level: Level = "info", form: Format = "json", *, for_good: bool = False) -> None:
+    """Set up logging for the process; libraries' own loggers join in from WARNING up. `for_good`: nobody configures it
+    anew, so that a log need not look at each line how that is written."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    before: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        # Redaction comes after it: an exception's text may hold what a value may not.
-        _exceptions(form),
-        redact,
-    ]
     structlog.configure(
-        processors=[*before, _rendered if form == "json" else _console()],
+        processors=[_prepared(form), _rendered if form == "json" else _console()],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=_Stderr,
         cache_logger_on_first_use=False,
     )
+    _Log.for_good = for_good
     root = logging.getLogger()
     root.handlers = [_Bridge()]
     # DEBUG of the AMQP library would log whole messages.
     root.setLevel(max(number, logging.WARNING))
 
 
-def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+def get_logger() -> FilteringBoundLogger:
+    """A log, whose lines are written as the process is configured by then."""
+    return cast("FilteringBoundLogger", _Log())
+
+
+class _Log:
+    """Looks for each of its methods at every line, until it is configured for good."""
+
+    for_good = False
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(structlog.get_logger(), name)
+        if self.for_good:
+            setattr(self, name, method)
+        return method
+
+
+def _prepared(form: Format) -> Processor:
+    """An event with its level, its time and its trace if it has one, and without its secrets."""
+    traced = _exceptions(form)
+
+    def prepared(logger: Any, method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+        event["level"] = method
+        event["timestamp"] = datetime.now(UTC).isoformat()[: -len("+00:00")] + "Z"
+        # Redaction comes after it: an exception's text may hold what a value may not.
+        return redact(traced(logger, method, event) if "exc_info" in event else event)  # type: ignore[arg-type]
+
+    return prepared
+
+
+def redact(event: Mapping[str, Any]) -> Mapping[str, Any]:
     """Mask every value whose name tells of a secret, and user information in URLs."""
-    return {key: _masked(key, value) for key, value in event.items()}
+    return {
+        # As nearly all are.
+        key: value
+        if (type(value) in _PLAIN or (type(value) is str and "@" not in value)) and not _tells_of_secret(key)
+        else _masked(key, value)
+        for key, value in event.items()
+    }
 
 
 def without_credentials(text: str) -> str:
@@ -76,7 +109,7 @@ def _tells_of_secret(key: str) -> bool:
     return _SECRET_NAME.search(key) is not None
 
 
-def _exceptions(form: Format) -> structlog.typing.Processor:
+def _exceptions(form: Format) -> Processor:
     """Traces without the frames' local variables: there are secrets among them."""
     if form == "console":
         return structlog.processors.format_exc_info
@@ -92,7 +125,7 @@ def _rendered(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> by
         return json.dumps(event, default=repr, skipkeys=True, ensure_ascii=False).encode("utf-8", "replace")
 
 
-def _console() -> structlog.typing.Processor:
+def _console() -> Processor:
     plain = structlog.dev.plain_traceback
     return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
 
@@ -106,9 +139,11 @@ class _Stderr:
     def msg(self, line: bytes | str) -> None:
         """Write one line."""
         text = line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
-        with contextlib.suppress(OSError, ValueError):
+        try:
             self._file.buffer.write(text + b"\n")
             self._file.buffer.flush()
+        except (OSError, ValueError):
+            pass
 
     debug = info = warning = error = critical = msg
 

@@ -63,6 +63,20 @@ def test_levels_filter(lines: Any, level: log.Level, seen: int) -> None:
     assert seen == len(lines())
 
 
+def test_a_log_goes_by_what_is_configured(lines: Any) -> None:
+    """At each line, until the process is configured for good."""
+    before = log.get_logger()
+    log.configure("error")
+    before.warning("not this")
+    log.configure("info", for_good=True)
+    before.info("first")
+    log.configure("error")
+    before.info("second")
+    log.get_logger().info("nor this")
+
+    assert ["first", "second"] == [line["event"] for line in lines()]
+
+
 SECRETIVE: list[Any] = [
     {"password": CANARY},
     {"apiToken": CANARY, "api_key": CANARY, "apikey": CANARY, "X-Signature": CANARY, "Authorization": CANARY},

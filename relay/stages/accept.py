@@ -13,7 +13,6 @@ from itertools import islice
 from typing import TypeAlias
 
 import orjson
-import structlog
 from pydantic import ValidationError
 
 from relay import entropy, failpoints
@@ -23,6 +22,7 @@ from relay.core.flow import JsonValue, strict_json
 from relay.core.job import ErrorCode, Job, JobError, JobSpec, State, Target, new_job_id
 from relay.core.schedule import backoff
 from relay.core.vendor import Account, Operation
+from relay.log import get_logger
 from relay.messages import (
     MOST_COMPLAINTS,
     Complaint,
@@ -62,7 +62,7 @@ from relay.stages.callbacks import Callbacks
 from relay.stages.loop import Loop
 from relay.stages.record import exchange_delivery, log_context, reply_delivery, start_of
 
-log = structlog.get_logger()
+log = get_logger()
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")

@@ -8,7 +8,6 @@ from typing import assert_never
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
-import structlog
 
 from relay import failpoints
 from relay.core import signature
@@ -16,6 +15,7 @@ from relay.core.fixed import fixed
 from relay.core.flow import clean_json
 from relay.core.schedule import WEBHOOK_SCHEDULE, backoff, hinted, next_try, spread
 from relay.core.template import Tokens, TooMuch, fill, fill_header, fill_json, fill_url, tokens_of
+from relay.log import get_logger
 from relay.messages import Receiver, Webhook
 from relay.metrics import Metrics
 from relay.ports import (
@@ -47,7 +47,7 @@ from relay.stages.loop import insist
 from relay.stages.record import REPLY_PATIENCE
 from relay.stages.subscriptions import SubscriptionBook
 
-log = structlog.get_logger()
+log = get_logger()
 
 EVENT_TYPE = "application/cloudevents+json"
 BROKER_AWAY_DELAY = 0.5

@@ -12,13 +12,12 @@ from math import inf
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
-import structlog
-
 from relay.core.fixed import fixed
 from relay.core.schedule import backoff
+from relay.log import get_logger
 from relay.ports import Claim, Claimed, StageName, StoreUnavailable
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Row(Protocol):

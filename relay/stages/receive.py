@@ -5,8 +5,6 @@ import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 
-import structlog
-
 from relay import entropy, failpoints
 from relay.core import facts
 from relay.core.facts import Fact
@@ -14,6 +12,7 @@ from relay.core.flow import Flow, TransportError
 from relay.core.job import Job, State
 from relay.core.lifecycle import LAPSES_ALLOWED
 from relay.core.vendor import Account, Callback, Operation, Reporting, Verify
+from relay.log import get_logger
 from relay.metrics import Metrics
 from relay.ports import (
     CallbackCame,
@@ -36,7 +35,7 @@ from relay.stages.callbacks import Callbacks, Named
 from relay.stages.loop import Loop
 from relay.stages.record import Recorder, log_context
 
-log = structlog.get_logger()
+log = get_logger()
 
 MATCH_EVERY = 1.0
 """Seconds between looks whether a callback that waits for its job can be handed to it."""

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TypeAlias
 
 import orjson
-import structlog
 
 from relay import failpoints
 from relay.core import facts, lifecycle
@@ -22,6 +21,7 @@ from relay.core.job import CompletedBy, ErrorCode, Job, State
 from relay.core.lifecycle import Rules, Step
 from relay.core.schedule import WEBHOOK_SCHEDULE, hinted, patience
 from relay.core.vendor import Account
+from relay.log import get_logger
 from relay.messages import RESULT_CAP, EventType, Webhook, event_of
 from relay.metrics import Metrics
 from relay.ports import (
@@ -43,7 +43,7 @@ from relay.ports import (
 )
 from relay.stages.loop import LEASE_MARGIN, Loop, insist
 
-log = structlog.get_logger()
+log = get_logger()
 
 EXCHANGE_LANE = "amqp"
 LOOK_AGAIN = 5.0

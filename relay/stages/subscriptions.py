@@ -13,12 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any, Literal, TypeAlias
 
-import structlog
-
 from relay.core.fixed import fixed
 from relay.core.flow import JsonValue
 from relay.core.job import ErrorCode, Job
 from relay.core.schedule import WEBHOOK_SCHEDULE, backoff, patience
+from relay.log import get_logger
 from relay.messages import (
     EventType,
     Receiver,
@@ -51,7 +50,7 @@ from relay.ports import (
 )
 from relay.stages.record import exchange_delivery, host_of, url_lane
 
-log = structlog.get_logger()
+log = get_logger()
 
 LOOK = 2.0
 """Seconds between looks whether a subscription was changed elsewhere."""

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import TypeAlias, assert_never
 
-import structlog
-
 from relay import failpoints
 from relay.core import facts
 from relay.core.answers import unavailable
@@ -16,6 +14,7 @@ from relay.core.job import ErrorCode, Job, JobError, State, VendorCancel
 from relay.core.lifecycle import Cancel, Find, Learn, Poll, Rest, Submit, next_act
 from relay.core.schedule import hinted
 from relay.core.vendor import Account, Operation
+from relay.log import get_logger
 from relay.metrics import Metrics
 from relay.ports import FlowFailed, JobMoved, LaneMark, Store, Vendors
 from relay.stages.accept import find_target
@@ -23,7 +22,7 @@ from relay.stages.callbacks import Callbacks
 from relay.stages.loop import Capacity
 from relay.stages.record import Recorder, log_context, rules_of
 
-log = structlog.get_logger()
+log = get_logger()
 
 MISSING_CONNECTION_DELAY = 30.0
 CANCEL_AGAIN_DELAY = 5.0
