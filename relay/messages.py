@@ -163,17 +163,22 @@ class Webhook(Receiver):
     name: str | None = Field(default=None, max_length=200)
     secret_key: SecretStr | None = Field(default=None, json_schema_extra={"secret": True})
 
-    @model_validator(mode="after")
-    def _signable(self) -> Self:
-        if self.secret_key is not None and self.signature == "standard":
-            signature.standard_key(self.secret_key.get_secret_value())
-        return self
-
     def objections(self) -> Iterator[tuple[str, str]]:
         """The receiver's, and a key that is none."""
         yield from super().objections()
-        if self.secret_key is not None and not self.secret_key.get_secret_value():
-            yield "secretKey", "it is empty: anybody could sign with it"
+        if self.secret_key is not None and (why := self._no_key(self.secret_key.get_secret_value())) is not None:
+            yield "secretKey", why
+
+    def _no_key(self, secret: str) -> str | None:
+        """Why nobody can sign with it, or anybody could."""
+        if not secret:
+            return "it is empty: anybody could sign with it"
+        if self.signature == "standard":
+            try:
+                signature.standard_key(secret)
+            except signature.BadKey as error:
+                return str(error)
+        return None
 
     @field_serializer("secret_key", when_used="json")
     def _mask(self, secret: SecretStr | None) -> str | None:
@@ -422,7 +427,7 @@ def _error(error: JobError) -> dict[str, JsonValue]:
 
 def rfc3339(at: float) -> str:
     """Unix seconds as RFC 3339 in UTC, milliseconds and a Z."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
 # --- refusals ---

@@ -90,9 +90,25 @@ def test_a_webhooks_key_is_never_shown() -> None:
 
 def test_a_bad_webhook_does_not_repeat_its_key() -> None:
     """The complaint names the field, not the value."""
-    ((path, message),) = complaints(secretKey="whsec_canary!")
+    ((path, message),) = webhook(secretKey="whsec_canary!").objections()
 
-    assert ("webhooks[0]", "canary" in message) == (path, False)
+    assert ("secretKey", "canary" in message) == (path, False)
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_"])
+def test_an_empty_key_is_no_key(secret: str) -> None:
+    """Anybody could sign with it."""
+    ((path, message),) = webhook(secretKey=secret).objections()
+
+    assert ("secretKey", True) == (path, "anybody could sign with it" in message)
+
+
+@pytest.mark.parametrize("kind", ["standard", "timestamped", "body"])
+def test_any_other_text_is_a_key(kind: str) -> None:
+    """Only what is written as a key of Standard Webhooks has to be one, where such a signature is asked for."""
+    key = "whsec_a2V5" if kind == "standard" else "whsec_no base64"
+
+    assert [] == list(webhook(secretKey=key, signature=kind).objections())
 
 
 @pytest.mark.parametrize(
@@ -112,7 +128,6 @@ def test_a_bad_webhook_does_not_repeat_its_key() -> None:
         ("headers", {"WEBHOOK-SIGNATURE": "x"}, "headers.WEBHOOK-SIGNATURE"),
         ("headers", {"x": "a\x7fb"}, "headers.x"),
         ("headers", {"x": 1}, "headers.x"),
-        ("secretKey", "", ""),
         ("retryOn", "never", "retryOn"),
         ("method", 7, "method"),
         ("body", 7, ""),

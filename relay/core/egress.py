@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -50,29 +50,35 @@ def check_url(url: str, policy: EgressPolicy) -> str | None:
         return f"it is longer than {LONGEST_URL} characters"
     if not url.isprintable() or " " in url or "\\" in url:
         return "it holds a space, a control character or a backslash; percent-encode it"
-    try:
-        parts = urlsplit(url)
-        host, port = _host_and_port(parts.netloc)
-    except ValueError:
-        return "it cannot be read as a URL"
-    if parts.scheme not in ("https", "http"):
-        return "it must begin with https://"
-    if parts.scheme == "http" and not policy.allow_http:
+    origin = _ORIGIN.match(url)
+    assert origin is not None  # of any text it matches the beginning
+    scheme, fault = _judged(origin[0])
+    if scheme == "http" and not policy.allow_http:
         return "http is not allowed here; use https, or ask the operator for egress.allowHttp"
-    if "@" in parts.netloc:
+    return fault
+
+
+@lru_cache(1024)
+def _judged(origin: str) -> tuple[str, str | None]:
+    """The scheme of a URL of this origin, and why no such URL is acceptable."""
+    try:
+        parts = urlsplit(origin)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "", "it cannot be read as a URL"
+    return parts.scheme, _fault(parts.scheme, parts.netloc, host, port)
+
+
+def _fault(scheme: str, authority: str, host: str | None, port: int | None) -> str | None:
+    if scheme not in ("https", "http"):
+        return "it must begin with https://"
+    if "@" in authority:
         return "it carries a user name or password; send credentials in a header"
     if not host:
         return "it names no host"
     if port == 0:
         return "its port must be between 1 and 65535"
-    return _check_bracketed(parts.netloc) if "[" in parts.netloc else _check_name(host)
-
-
-@lru_cache(1024)
-def _host_and_port(netloc: str) -> tuple[str | None, int | None]:
-    """Of an authority. Raises ValueError for a port that is none."""
-    parts = SplitResult("", netloc, "", "", "")
-    return parts.hostname, parts.port
+    return _check_bracketed(authority) if "[" in authority else _check_name(host)
 
 
 def forbidden(address: str | Address, allow: Iterable[Network] = ()) -> str | None:
@@ -141,6 +147,8 @@ _RULES: tuple[tuple[Network, str], ...] = tuple(
 """The first that holds the address names the reason. The standard library's `is_global` will not do: it calls
 NAT64, 6to4, site-local and multicast addresses global."""
 
+_ORIGIN = re.compile("[^/?#]*(?://[^/?#]*)?")
+"""What stands in a URL before its path."""
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.IGNORECASE)
 _BRACKETED = re.compile(r"\[([0-9a-f:.]+)\](:[0-9]*)?", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
@@ -155,7 +163,6 @@ def _check_bracketed(netloc: str) -> str | None:
     return None
 
 
-@lru_cache(1024)
 def _check_name(host: str) -> str | None:
     name = _plain_name(host)
     if len(name) > 253 or not _NAME.fullmatch(name):

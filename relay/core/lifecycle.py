@@ -18,7 +18,7 @@ callback brought it, else in the log.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from relay.core import facts
 from relay.core.facts import Fact, Ref
@@ -124,7 +124,7 @@ class Step:
     moved: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class _Scene:
     """What every move may look at beside its fact."""
 
@@ -135,17 +135,14 @@ class _Scene:
 
     def of(self, job: Job, via: CompletedBy | None = None) -> "_Scene":
         """The same, of the job as it is known by now."""
-        return _Scene(job, self.rules, self.now, via or self.via)
+        return _Scene(job=job, rules=self.rules, now=self.now, via=via or self.via)
 
 
 def advance(job: Job, fact: Fact, rules: Rules, now: float, via: CompletedBy) -> Step:
     """What the fact makes of the job. `now` is wall-clock, for display; `via` says how the fact came."""
-    scene = _Scene(job, rules, now, via)
-    if job.state.terminal:
-        return _ignored(scene, fact)
+    scene = _Scene(job=job, rules=rules, now=now, via=via)
     # Each move takes the fact type under which it is listed; the table can't say that to a type checker.
-    move = cast("Callable[[_Scene, Any], Step]", _MOVES[type(fact)])
-    return move(scene, fact)
+    return _ignored(scene, fact) if job.state.terminal else _MOVES[type(fact)](scene, fact)
 
 
 def _submit_started(scene: _Scene, fact: facts.SubmitStarted) -> Step:
@@ -170,12 +167,14 @@ def _found(scene: _Scene, fact: facts.Found) -> Step:
 
 
 def _answered(scene: _Scene, fact: facts.Answered) -> Step:
-    known = scene.job.but(
+    return _ended(
+        scene,
+        State.SUCCEEDED,
+        result=fact.result,
         vendor_job_id=fact.vendor_job_id or scene.job.vendor_job_id,
         vendor_status=fact.status or scene.job.vendor_status,
         vendor_state=fact.state,
     )
-    return _ended(scene.of(known), State.SUCCEEDED, result=fact.result)
 
 
 def _refused(scene: _Scene, fact: facts.Refused) -> Step:
@@ -235,7 +234,8 @@ def _still_running(scene: _Scene, fact: facts.StillRunning) -> Step:
     if scene.job.intent is Intent.EXPIRE:
         # A callback may be an old one: before it is told to stop, the vendor itself is asked.
         return _ignored(scene, fact) if scene.via == "webhook" else _after_last_look(scene, None)
-    job = _with_ref(scene.job, fact.ref).but(
+    job = scene.job.but(
+        **_told(scene.job, fact.ref),
         polls=scene.job.polls + 1,
         troubles=0,
         sightings=0,
@@ -254,22 +254,22 @@ def _still_running(scene: _Scene, fact: facts.StillRunning) -> Step:
 def _succeeded(scene: _Scene, fact: facts.Succeeded) -> Step:
     if _premature(scene):
         return _ignored(scene, fact)
-    known = scene.of(_with_ref(scene.job, fact.ref, fact.status))
-    step = _ended(known, State.SUCCEEDED, result=fact.result, warnings=fact.warnings)
+    told = _told(scene.job, fact.ref, fact.status)
+    step = _ended(scene, State.SUCCEEDED, result=fact.result, warnings=fact.warnings, **told)
     return step if fact.note is None else replace(step, detail={**step.detail, "note": fact.note})
 
 
 def _failed(scene: _Scene, fact: facts.Failed) -> Step:
     if _premature(scene):
         return _ignored(scene, fact)
-    known = scene.of(_with_ref(scene.job, fact.ref, fact.status))
-    return _ended(known, State.FAILED, error=fact.error, result=fact.result)
+    told = _told(scene.job, fact.ref, fact.status)
+    return _ended(scene, State.FAILED, error=fact.error, result=fact.result, **told)
 
 
 def _canceled(scene: _Scene, fact: facts.Canceled) -> Step:
     if _premature(scene):
         return _ignored(scene, fact)
-    known = scene.of(_with_ref(scene.job, fact.ref, fact.status))
+    known = scene.of(scene.job.but(**_told(scene.job, fact.ref, fact.status)))
     if known.job.looked:
         # The vendor's callback outran its answer to the cancel of an overdue job.
         return _expired(known, "confirmed", None)
@@ -365,7 +365,8 @@ def _ignored(scene: _Scene, fact: Fact) -> Step:
 
 
 def _now_running(scene: _Scene, ref: Ref, what: str, detail: Mapping[str, JsonValue], memo: JsonValue = None) -> Step:
-    job = _with_ref(scene.job, ref, ref.status).but(
+    job = scene.job.but(
+        **_told(scene.job, ref, ref.status),
         state=State.RUNNING,
         memo=memo,
         submitted_at=scene.now,
@@ -444,39 +445,33 @@ def _expired(scene: _Scene, vendor_cancel: VendorCancel | None, trouble: str | N
     return _ended(scene.of(job, "deadline"), State.EXPIRED, error=error)
 
 
-def _ended(
-    scene: _Scene,
-    state: State,
-    *,
-    result: JsonValue = None,
-    warnings: bool = False,
-    error: JobError | None = None,
-) -> Step:
+def _ended(scene: _Scene, state: State, *, error: JobError | None = None, **known: Any) -> Step:
+    """`known`: what else is known of the job by now, by the names of its fields."""
     if error is not None and scene.job.vendor_cancel is not None:
         error = error.with_details(vendorCancel=scene.job.vendor_cancel)
     job = scene.job.but(
         state=state,
         finished_at=scene.now,
         completed_by=scene.via,
-        result=result,
-        warnings=warnings,
         error=error,
         progress=None,
         waiting_for=None,
         nudged=False,
+        **known,
     )
     detail = _known({"via": scene.via, "vendorStatus": job.vendor_status} | (_said(error) if error else {}))
-    return Step(job=job, delay=None, what=f"job.{state.value}", detail=detail)
+    return Step(job=job, delay=None, what=f"job.{state}", detail=detail)
 
 
-def _with_ref(job: Job, ref: Ref | None, status: str | None = None) -> Job:
+def _told(job: Job, ref: Ref | None, status: str | None = None) -> dict[str, Any]:
+    """What of the job changes by a vendor's word for it."""
     known: dict[str, Any] = {}
     if ref is not None:
         ids = job.vendor_job_ids if ref.id in job.vendor_job_ids else (ref.id,)
         known |= {"vendor_job_id": ref.id, "vendor_job_ids": ref.ids or ids}
     if status is not None:
         known["vendor_status"] = status
-    return job.but(**known) if known else job
+    return known
 
 
 def _told_by_webhook(job: Job) -> bool:

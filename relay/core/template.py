@@ -151,6 +151,8 @@ def fill_header(value: str, tokens: Tokens) -> str:
 
 def fill_url(url: str, tokens: Tokens) -> str:
     """A URL with the tokens in its query's values replaced, percent-encoded; host and path stay as they are."""
+    if "$" not in url:  # as in most
+        return url
     parts = urlsplit(url)
     if "$" not in parts.query:
         return url
