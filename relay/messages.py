@@ -369,6 +369,11 @@ class JobEvent(Message):
         return self.model_dump_json(exclude=absent).encode()
 
 
+def type_of(job: Job) -> EventType:
+    """What the event of a job that has ended is called."""
+    return "onJobSuccess" if job.state is State.SUCCEEDED else "onJobFailure"
+
+
 def event_of(job: Job, result: JsonValue, *, truncated: bool) -> dict[str, Any]:
     """The one event of a job that has ended, as JSON has it: what `JobEvent` describes. Its id follows from the job's.
 
@@ -381,7 +386,7 @@ def event_of(job: Job, result: JsonValue, *, truncated: bool) -> dict[str, Any]:
     event: dict[str, Any] = {
         "specversion": "1.0",
         "id": "evt_" + job.id.removeprefix("job_"),
-        "type": "onJobSuccess" if job.state is State.SUCCEEDED else "onJobFailure",
+        "type": type_of(job),
         "source": f"/relay/connections/{spec.connection}" if spec.connection else "/relay",
         "subject": job.id,
         "time": finished,

@@ -143,7 +143,8 @@ EventName: TypeAlias = Literal[
 
 @fixed
 class Event:
-    """An event: frozen bytes under one id. `job_id` is None for a refused request's, and for what concerns no job."""
+    """An event: frozen bytes under one id. `job_id` is None for a refused request's, and for what concerns no job.
+    `told` is what the bytes say, where they were just written."""
 
     id: str
     type: EventName
@@ -151,6 +152,7 @@ class Event:
     connection: str | None
     operation: str | None
     body: bytes = field(repr=False)
+    told: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
 
 FeedName: TypeAlias = Literal["events", "deliveries"]

@@ -20,6 +20,8 @@ from dataclasses import field
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import unquote
 
+import orjson
+
 from relay.core.fixed import fixed
 
 JsonValue: TypeAlias = Any
@@ -144,14 +146,41 @@ def strict_json(body: bytes | str) -> JsonValue:
 
     Raises ValueError or RecursionError.
     """
+    value = _plain(body)
+    # Of plain JSON each name has its colon, and each text has its own: one that stands twice would be missed.
+    if value is not _ODD and body.count(b":") == orjson.dumps(value).count(b":"):  # type: ignore[arg-type]
+        return value
     return _read(_text(body), _STRICT)
 
 
 def clean_json(body: bytes | str) -> JsonValue:
     """The same of a vendor, cleaned; of a name that it gives twice the last counts."""
+    value = _plain(body)
+    if value is not _ODD:
+        return value
     text = _text(body)
     value = _read(text, _LENIENT)
     return clean(value) if _unclean(text) else value
+
+
+def _plain(body: bytes | str) -> JsonValue:
+    """What UTF-8 without escapes, long numbers and many levels says, as most JSON is: such is read in a fifth of the
+    time, and clean. _ODD where it is none of this, or no JSON at all."""
+    if isinstance(body, str) or b"\\" in body or _LONG in body.translate(_ZEROS):
+        return _ODD
+    # Few brackets can't be many levels, and counting them costs next to nothing.
+    if body.count(b"[") + body.count(b"{") > DEEPEST:
+        return _ODD
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        return _ODD
+
+
+_ODD = object()
+_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG = b"0" * len(str(2**63))
+"""As many digits as the first integer of more than 64 bits has, each taken for a zero."""
 
 
 def _unclean(text: str) -> bool:
@@ -170,7 +199,6 @@ def _text(body: bytes | str) -> str:
 
 def _read(text: str, decoder: json.JSONDecoder) -> JsonValue:
     value = decoder.decode(text)
-    # Few brackets can't be many levels, and counting them costs next to nothing.
     if text.count("[") + text.count("{") > DEEPEST and _deeper_than(DEEPEST, value):
         raise ValueError(f"JSON of more than {DEEPEST} levels")
     return value

@@ -81,9 +81,7 @@ class VendorObject(BaseModel):
 def is_id(value: JsonValue) -> bool:
     """Whether the value can be the id of something at the vendor: a whole number or a plain word. It may become part
     of a path, so nothing that could lead elsewhere is one."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        return False
-    return _ID.fullmatch(str(value)) is not None
+    return type(value) in (int, str) and _ID.fullmatch(str(value)) is not None
 
 
 def is_other(told: JsonValue, asked: str) -> bool:

@@ -136,37 +136,38 @@ class Accept:
 
     async def take(self, asked: Asked) -> Accepted | Repeat:
         """The job that the request became, or already was. Raises Refusal, or StoreUnavailable."""
+        raw: Mapping[str, JsonValue] = {}
         try:
-            outcome = await self._take(asked)
+            raw = self._parsed(asked)
+            outcome = await self._store_job(await self._checked(asked, raw), patient=asked.source == "amqp")
+            if isinstance(outcome, Conflict):
+                raise await self._conflict(outcome.job_id, asked.connections)
         except Refusal as refusal:
-            self._tell_refused(asked.source, refusal)
-            raise
+            told = _telling(refusal, _readable(raw, asked))
+            self._tell_refused(asked.source, told)
+            raise told from refusal
         self._metrics.requests.labels(asked.source, "accepted" if isinstance(outcome, Accepted) else "repeat").inc()
         return outcome
 
     async def intake(self, message: Incoming) -> Disposition:
         """What is to become of an AMQP message; returns when it is durable. Waits for a store that is away."""
+        try:
+            asked = _asked(message, self._opened(message))
+        except Refusal as refusal:
+            return self._unopened(message, refusal)
         troubles = 0
         while True:
             try:
-                return await self._intake(message)
+                await self.take(asked)
+                return Ack()
+            except Refusal as refusal:
+                return self._dead_letter(message, asked, refusal)
             except StoreUnavailable as error:
                 troubles += 1
                 log.warning("store.unavailable", stage="accept", error=str(error))
                 await asyncio.sleep(backoff(troubles, base=0.1, cap=5.0))
 
     # --- from message to job ---
-
-    async def _take(self, asked: Asked) -> Accepted | Repeat:
-        raw = self._parsed(asked)
-        try:
-            outcome = await self._store_job(await self._checked(asked, raw), patient=asked.source == "amqp")
-            if isinstance(outcome, Conflict):
-                raise await self._conflict(outcome.job_id, asked.connections)
-            return outcome
-        except Refusal as refusal:
-            readable = _readable(raw, asked)
-            raise _telling(refusal, readable) from refusal
 
     async def _checked(self, asked: Asked, raw: Mapping[str, JsonValue]) -> NewJob:
         request = self._request(self._canonical(raw))
@@ -201,6 +202,7 @@ class Accept:
             timeout=spec.timeout,
             reply=Reply(queue=asked.reply_to, correlation_id=asked.correlation_id) if asked.reply_to else None,
             reply_delivery=reply_delivery,
+            hold=self._work.hold if not limited and not delay else None,
             limited=limited,
             act=_act(asked.by, job, address.target) if asked.by is not None else None,
         )
@@ -216,13 +218,15 @@ class Accept:
     async def _store_job(self, new: NewJob, *, patient: bool) -> Accepted | Repeat | Conflict:
         """`patient` producers wait a moment for a place, so that what comes in bursts is submitted right away."""
         lane = new.job.lane
-        reserved = new.delay <= 0 and not new.limited and await self._reserved(lane, patient)
-        held = False
+        reserved = held = False
+        if new.hold is not None:
+            reserved = await self._work.place(lane) if patient else self._work.reserve(lane)
+            new = new if reserved else replace(new, hold=None)
         try:
             failpoints.hit("accept.before_store")
             if new.start is not None:
                 failpoints.hit("work.before_start")
-            outcome = await self._store.accept(replace(new, hold=self._work.hold if reserved else None))
+            outcome = await self._store.accept(new)
             failpoints.hit("accept.after_store")
             held = isinstance(outcome, Accepted) and outcome.held
         except asyncio.CancelledError:
@@ -245,7 +249,8 @@ class Accept:
 
     async def _resume(self, new: NewJob) -> None:
         try:
-            outcome = await self._store.accept(new)  # behind the first, so that it tells what became of that
+            # Behind the first, so that it tells what became of that.
+            outcome = await self._store.accept(replace(new, hold=None))
         except StoreUnavailable as error:
             log.warning("store.unavailable", stage="accept", row=new.job.id, error=str(error))
             return
@@ -256,9 +261,6 @@ class Accept:
             self._work.squeeze_in(job.lane)
             self._work.hand(job)
         self._work.wake()
-
-    async def _reserved(self, lane: str, patient: bool) -> bool:
-        return await self._work.place(lane) if patient else self._work.reserve(lane)
 
     def _go_on(self, outcome: Accepted | Repeat, held: bool) -> None:
         if held:
@@ -435,17 +437,6 @@ class Accept:
         return spec if again is None else _like(spec, again.spec, request.model_fields_set)
 
     # --- AMQP ---
-
-    async def _intake(self, message: Incoming) -> Disposition:
-        try:
-            asked = _asked(message, self._opened(message))
-        except Refusal as refusal:
-            return self._unopened(message, refusal)
-        try:
-            await self.take(asked)
-        except Refusal as refusal:
-            return self._dead_letter(message, asked, refusal)
-        return Ack()
 
     def _unopened(self, message: Incoming, refusal: Refusal) -> DeadLetter:
         """A message that was refused unopened: whoever can be found in it is told all the same."""

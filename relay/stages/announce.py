@@ -126,12 +126,13 @@ class Announce:
         except Exception as error:
             log.exception("delivery.failed", delivery=delivery.id)
             result = _defective(delivery, error)
+        seconds = round(monotonic() - started, 4)
         change = DeliveryMoved(
             delivery=delivery,
             state=result.state,
             reason=result.reason,
             delay=result.delay,
-            attempt=_attempt(delivery, result, at, monotonic() - started) if result.spent else None,
+            attempt=_attempt(delivery, result, at, seconds) if result.spent else None,
             lane=self._lane_mark(delivery, result),
             subscription=self._subscription_mark(delivery, result) if delivery.kind == "subscription" else None,
         )
@@ -140,7 +141,7 @@ class Announce:
         failpoints.hit("announce.after_record")
         if change.subscription is not None and change.subscription.disable:
             await self._subscriptions.refresh()
-        self._tell(delivery, result, monotonic() - started)
+        self._tell(delivery, result, seconds)
 
     # --- to the broker ---
 
@@ -294,24 +295,15 @@ class Announce:
             error=result.error,
             attempt=delivery.attempts + 1,
             retry_in=result.delay,
-            seconds=round(seconds, 4),
+            seconds=seconds,
         )
 
 
 def _message(delivery: Delivery) -> Outgoing:
     event = delivery.event
-    wire = orjson.loads(event.body)
-    data = wire["data"]
+    wire = orjson.loads(event.body) if event.told is None else event.told
+    told = {**wire["data"], "traceparent": wire.get("traceparent")}
     replying = delivery.kind == "reply"
-    headers = {
-        "x-relay-job-id": data.get("jobId"),
-        "x-relay-request-id": data.get("requestId"),
-        "x-relay-connection": data.get("connection"),
-        "x-relay-vendor": data.get("vendor"),
-        "x-relay-operation": data.get("operation"),
-        "x-relay-status": data.get("status"),
-        "traceparent": wire.get("traceparent"),
-    }
     return Outgoing(
         exchange="" if replying else delivery.target["exchange"],
         routing_key=delivery.target["queue"] if replying else _routing_key(event),
@@ -320,8 +312,20 @@ def _message(delivery: Delivery) -> Outgoing:
         type=event.type,
         correlation_id=delivery.target.get("correlationId"),
         content_type=EVENT_TYPE,
-        headers={name: value for name, value in headers.items() if value is not None},
+        headers={header: told[name] for name, header in _HEADERS if name in told and told[name] is not None},
     )
+
+
+_HEADERS = (
+    ("jobId", "x-relay-job-id"),
+    ("requestId", "x-relay-request-id"),
+    ("connection", "x-relay-connection"),
+    ("vendor", "x-relay-vendor"),
+    ("operation", "x-relay-operation"),
+    ("status", "x-relay-status"),
+    ("traceparent", "traceparent"),
+)
+"""What of an event also stands in its message's headers."""
 
 
 def _routing_key(event: Event) -> str:
@@ -455,7 +459,7 @@ def _attempt(delivery: Delivery, result: Result, at: float, seconds: float) -> A
     return Attempt(
         number=delivery.attempts + 1,
         at=at,
-        duration=round(seconds, 4),
+        duration=seconds,
         outcome=result.outcome,
         status=result.status,
         error=result.error,

@@ -5,10 +5,10 @@ without asking the store. While keys rotate, what an older key made still counts
 """
 
 import hmac
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from relay.core.fixed import fixed
 from relay.core.job import Job
 from relay.core.vendor import CallbackAddress
 
@@ -22,7 +22,7 @@ Derive = Callable[[bytes, str], list[bytes]]
 """HMACs of a text under a labelled subkey of each key of the ring, the current one first."""
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class Named:
     """The job that a token names, and what it does at the vendor."""
 
@@ -36,23 +36,23 @@ class Callbacks:
 
     def __init__(self, derive: Derive, public_url: str | None) -> None:
         # Asked for with the submit and again with the callback.
-        self._derive = lru_cache(DERIVED)(derive)
+        self._derived = lru_cache(DERIVED)(lambda label, text: [digest.hex() for digest in derive(label, text)])
         # Asked for before a callback's body is read and again with it.
         self.recognise = lru_cache(RECOGNISED)(self._named)
-        self._public_url = public_url
+        self._base = f"{public_url.rstrip('/')}/v1/callbacks/" if public_url is not None else None
 
     @property
     def possible(self) -> bool:
         """Whether vendors can reach relay."""
-        return self._public_url is not None
+        return self._base is not None
 
     def address(self, job: Job) -> CallbackAddress | None:
         """Where the vendor reports this job, None if it is not to."""
-        if not job.spec.callback or self._public_url is None:
+        if not job.spec.callback or self._base is None:
             return None
         name = f"{job.spec.connection}.{job.spec.action}.{job.id}"
-        url = f"{self._public_url.rstrip('/')}/v1/callbacks/{name}.{self._macs(name)[0]}"
-        return CallbackAddress(url=url, secret=self.secrets(job.id)[0])
+        mac = self._derived(b"callback-token", name)[0][:MAC_DIGITS]
+        return CallbackAddress(url=f"{self._base}{name}.{mac}", secret=self.secrets(job.id)[0])
 
     def _named(self, token: str) -> Named | None:
         """The job that the token names, None unless relay made it."""
@@ -60,12 +60,10 @@ class Callbacks:
         parts = name.split(".")
         if len(parts) != 3 or not token.isascii():
             return None
-        known = [hmac.compare_digest(mac, own) for own in self._macs(name)]
-        return Named(*parts) if any(known) else None
+        known = [hmac.compare_digest(mac, own[:MAC_DIGITS]) for own in self._derived(b"callback-token", name)]
+        connection, operation, job_id = parts
+        return Named(connection=connection, operation=operation, job_id=job_id) if any(known) else None
 
-    def secrets(self, job_id: str) -> list[str]:
+    def secrets(self, job_id: str) -> Sequence[str]:
         """The secrets that the job's callbacks may be signed with, the current one first."""
-        return [digest.hex() for digest in self._derive(b"callback-secret", job_id)]
-
-    def _macs(self, name: str) -> list[str]:
-        return [digest.hex()[:MAC_DIGITS] for digest in self._derive(b"callback-token", name)]
+        return self._derived(b"callback-secret", job_id)

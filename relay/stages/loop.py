@@ -7,7 +7,6 @@ Both ways are one: if the process dies, the lease lapses and the row is claimed 
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from math import inf
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
@@ -40,16 +39,16 @@ LEASE_MARGIN = 15.0
 """Seconds for which a lease outlives its act's time."""
 
 
-async def insist(record: Callable[[], Awaitable[T]], row: str, patience: float = inf) -> T:
-    """The record of what an act has learned, made again and again while the store is away, for so many seconds or until
-    the end of the row's lease breaks it off: what was answered once cannot always be asked again, and nobody else acts
-    meanwhile."""
-    give_up, troubles = monotonic() + patience, 0
+async def insist(record: Callable[[], Awaitable[T]], row: str, until: float = inf) -> T:
+    """The record of what an act has learned, made again and again while the store is away, until then by the monotonic
+    clock or until the end of the row's lease breaks it off: what was answered once cannot always be asked again, and
+    nobody else acts meanwhile."""
+    troubles = 0
     while True:
         try:
             return await record()
         except StoreUnavailable as error:
-            if monotonic() >= give_up:
+            if monotonic() >= until:
                 raise
             troubles += 1
             write = log.warning if troubles == 1 else log.debug
@@ -84,7 +83,7 @@ class Capacity:
         return max(1, free // 2) if self.fair else free
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class _Hope:
     """Somebody who waits for a place in a lane, until then; whether there was one."""
 
@@ -113,6 +112,8 @@ class Loop(Generic[R]):
     ) -> None:
         self.stage = stage
         self.capacity = capacity
+        self.hold = capacity.lease
+        """The lease, in seconds, of a row that is handed over."""
         self._claim = claim
         self._rows = rows
         self._act: Callable[[R], Awaitable[None]] | None = None
@@ -148,11 +149,6 @@ class Loop(Generic[R]):
         """Whether nothing more is taken."""
         return self._stopping
 
-    @property
-    def hold(self) -> float:
-        """The lease, in seconds, of a row that is handed over."""
-        return self.capacity.lease
-
     def reserve(self, lane: str) -> bool:
         """Take a place in the lane, if there is one, for a row that is about to be handed over (or `release`d)."""
         if self._full(lane) or self._stopping:
@@ -167,7 +163,7 @@ class Loop(Generic[R]):
         if self._running is None or self._stopping or self._behind or not self._full(lane):
             return self.reserve(lane)
         loop = asyncio.get_running_loop()
-        hope = _Hope(lane, loop.time() + LOOK, loop.create_future())
+        hope = _Hope(lane=lane, until=loop.time() + LOOK, granted=loop.create_future())
         self._hopes.append(hope)
         try:
             return await hope.granted
@@ -248,7 +244,7 @@ class Loop(Generic[R]):
                 stage=self.stage,
                 total=batch,
                 per_lane=self._share(limits),
-                lease=self.capacity.lease,
+                lease=self.hold,
                 taken=dict(self._taken),
                 lane_limits=limits,
                 places=self._places,
@@ -272,9 +268,9 @@ class Loop(Generic[R]):
     def _start(self, turn: Coroutine[None, None, None], row: R) -> None:
         task = asyncio.create_task(turn, name=f"{self.stage}:{row.id}")
         loop = asyncio.get_running_loop()
-        self._tasks[task] = loop.time() + self.capacity.lease
+        self._tasks[task] = loop.time() + self.hold
         if self._breaking is None:
-            self._breaking = loop.call_later(min(BREAK_EVERY, self.capacity.lease), self._break_off)
+            self._breaking = loop.call_later(min(BREAK_EVERY, self.hold), self._break_off)
 
     def _break_off(self) -> None:
         """Break off what has outlasted its lease. One timer for all: one for each act would cost a tenth of it."""
@@ -283,7 +279,7 @@ class Loop(Generic[R]):
             if until <= loop.time() and not task.done():
                 self._overdue.add(task)
                 task.cancel()
-        pause = min(BREAK_EVERY, self.capacity.lease)
+        pause = min(BREAK_EVERY, self.hold)
         self._breaking = loop.call_later(pause, self._break_off) if self._tasks else None
 
     async def _claimed_turn(self, row: R) -> None:

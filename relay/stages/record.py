@@ -7,8 +7,8 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
+from time import monotonic
 from typing import TypeAlias
 
 import orjson
@@ -22,7 +22,7 @@ from relay.core.lifecycle import Rules, Step
 from relay.core.schedule import WEBHOOK_SCHEDULE, hinted, patience
 from relay.core.vendor import Account
 from relay.log import get_logger
-from relay.messages import RESULT_CAP, EventType, Webhook, event_of
+from relay.messages import RESULT_CAP, EventType, event_of, type_of
 from relay.metrics import Metrics
 from relay.ports import (
     CallbackCame,
@@ -82,7 +82,7 @@ def note_of(step: Step, now: float) -> Note | None:
     """The step's line in the job's history."""
     if step.what is None:
         return None
-    return Note(at=now, what=step.what, state=step.job.state.value, detail=step.detail)
+    return Note(at=now, what=step.what, state=step.job.state, detail=step.detail)
 
 
 def reply_delivery(job_id: str, reply: Reply) -> NewDelivery:
@@ -182,7 +182,7 @@ class Recorder:
         """
         step = self.step(job, facts.SubmitStarted(), "response")
         commit = partial(self._commit, job, step, hold=hold)
-        outcome = await insist(commit, job.id, LEASE_MARGIN)
+        outcome = await insist(commit, job.id, monotonic() + LEASE_MARGIN)
         if not isinstance(outcome, Recorded) or outcome.job is None:
             return None
         return outcome.job.but(probe=True) if job.probe else outcome.job
@@ -218,11 +218,7 @@ class Recorder:
         heard: CallbackCame | None = None,
     ) -> Recorded | Stale:
         ended = step.job.state.terminal
-        ending = self._ending(step.job) if ended else None
-        reserved = self._reserve(ending)
-        if ending is not None and reserved:
-            waiting = frozenset(delivery.id for delivery in ending.deliveries if delivery.id not in reserved)
-            ending = replace(ending, hold=self._announce.hold, waiting=waiting)
+        ending, reserved = self._ending(step.job) if ended else (None, {})
         change = JobMoved(
             job=step.job,
             note=note_of(step, self._clock()),
@@ -257,7 +253,7 @@ class Recorder:
             self._count_end(step.job)
         if step.what is not None:
             write = log.info if step.what in _MOST_LOGGED else log.debug
-            write(step.what, **log_context(job), state=step.job.state.value, **step.detail)
+            write(step.what, **log_context(job), state=step.job.state, **step.detail)
 
     def _coming(self, job: Job, step: Step) -> asyncio.Event | None:
         """While a submit's answer is being recorded, callbacks that have overtaken it wait for this."""
@@ -281,34 +277,25 @@ class Recorder:
 
     # --- what goes out ---
 
-    def _ending(self, job: Job) -> Ending:
-        result, truncated = _capped(job.result)
-        event = event_of(job, result, truncated=truncated)
+    def _ending(self, job: Job) -> tuple[Ending, dict[str, str]]:
+        """The job's event with its deliveries, and places for those of them that can start at once: their lanes by
+        their ids. Where a lane has no place left, one waits in the store and holds up no other."""
+        kind, stem = type_of(job), _delivery_stem(job.id)
         webhooks = enumerate(job.spec.webhooks)
-        ways = [_url_delivery(job, number, wire, event["type"], self.schedule) for number, wire in webhooks]
+        ways = [_url_delivery(f"{stem}_{number}", wire, kind, self.schedule) for number, wire in webhooks]
         deliveries = [way for way in ways if way is not None]
-        deliveries += self._subscribed(_delivery_stem(job.id), job, event["type"])
+        deliveries += self._subscribed(stem, job, kind)
         if self._events_exchange is not None:
-            way = exchange_delivery(_delivery_stem(job.id), self._events_exchange, job.spec.correlation_id)
-            deliveries.insert(0, way)
-        return Ending(
-            event=Event(
-                id=event["id"],
-                type=event["type"],
-                job_id=job.id,
-                connection=job.spec.connection or None,
-                operation=job.spec.operation,
-                body=orjson.dumps(event),
-            ),
+            deliveries.insert(0, exchange_delivery(stem, self._events_exchange, job.spec.correlation_id))
+        reserved = {one.id: one.lane for one in deliveries if self._announce.reserve(one.lane)}
+        ending = Ending(
+            event=_event(job, kind),
             deliveries=tuple(deliveries),
             reply_delivery=reply_delivery,
+            hold=self._announce.hold if reserved else None,
+            waiting=frozenset([one.id for one in deliveries if one.id not in reserved]),
         )
-
-    def _reserve(self, ending: Ending | None) -> dict[str, str]:
-        """Places for those of the event's deliveries that can start at once, their lanes by their ids. Where a lane has
-        no place left, one waits in the store and holds up no other."""
-        deliveries = ending.deliveries if ending is not None else ()
-        return {one.id: one.lane for one in deliveries if self._announce.reserve(one.lane)}
+        return ending, reserved
 
     def _hand_over(self, held: tuple[Delivery, ...], reserved: dict[str, str]) -> None:
         for delivery in held:
@@ -355,7 +342,7 @@ class Recorder:
 
     def _count_end(self, job: Job) -> None:
         spec = job.spec
-        self._metrics.ended.labels(spec.connection, spec.operation, job.state.value, job.completed_by or "").inc()
+        self._metrics.ended.labels(spec.connection, spec.operation, job.state, job.completed_by or "").inc()
         seconds = max(0.0, (job.finished_at or 0.0) - job.accepted_at)
         self._metrics.job_seconds.labels(spec.connection, spec.operation).observe(seconds)
 
@@ -383,24 +370,25 @@ def exchange_delivery(stem: str, exchange: str, correlation_id: str | None) -> N
 
 
 def _url_delivery(
-    job: Job, number: int, wire: Mapping[str, JsonValue], event: EventType, schedule: Sequence[float]
+    id: str, wire: Mapping[str, JsonValue], event: EventType, schedule: Sequence[float]
 ) -> NewDelivery | None:
     """An event's way to a webhook of its request's, if that wants it. The delivery keeps the schedule that it began
-    with: the settings' one, too, where that is not relay's own."""
-    webhook = Webhook.unsealed(wire)
-    if not webhook.wants(event):
+    with: the settings' one, too, where that is not relay's own. What is read of the wire form was checked with the
+    request."""
+    if wire.get("triggerEvent", "onJobDone") not in (event, "onJobDone"):
         return None
-    if webhook.schedule is None and schedule != WEBHOOK_SCHEDULE:
+    own = wire.get("schedule")
+    if own is None and schedule != WEBHOOK_SCHEDULE:
         wire = {**wire, "schedule": list(schedule)}
-    lane = url_lane(webhook.url)
+    lane = url_lane(wire["url"])
     return NewDelivery(
-        id=f"{_delivery_stem(job.id)}_{number}",
+        id=id,
         kind="url",
         lane=lane,
         host=host_of(lane),
-        name=webhook.name,
+        name=wire.get("name"),
         target=wire,
-        patience=patience(webhook.schedule or schedule),
+        patience=patience(own or schedule),
     )
 
 
@@ -408,10 +396,22 @@ def _delivery_stem(job_id: str) -> str:
     return "dlv_" + job_id.removeprefix("job_")
 
 
-def _capped(result: JsonValue) -> tuple[JsonValue, bool]:
-    if result is None or len(orjson.dumps(result)) <= RESULT_CAP:
-        return result, False
-    return None, True
+def _event(job: Job, kind: EventType) -> Event:
+    """The job's event, without a result that is too large for it."""
+    told = event_of(job, job.result, truncated=False)
+    body = orjson.dumps(told)
+    if len(body) > RESULT_CAP and len(orjson.dumps(job.result)) > RESULT_CAP:
+        told = event_of(job, None, truncated=True)
+        body = orjson.dumps(told)
+    return Event(
+        id=told["id"],
+        type=kind,
+        job_id=job.id,
+        connection=job.spec.connection or None,
+        operation=job.spec.operation,
+        body=body,
+        told=told,
+    )
 
 
 def _outlived(fact: Fact, told_of: Job, now: Job) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.core.flow import (
     DEEPEST,
@@ -90,13 +91,51 @@ def test_deep_json_is_read_to_its_limit(text: str) -> None:
     assert json.loads(text) == strict_json(text)
 
 
-def test_a_name_stands_once_in_an_object() -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1, "b": {"c": 1, "d": 2, "c": 3}}',
+        '{"a": 1, "b": {"c": "::", "d": 2, "c": 3}}',
+        '{"a": 1, "b": {"c": 1, "d": 2, "\\u0063": 3}}',
+        '{"a": 1, "b": {"c": "\\u003a", "d": 2, "c": 3}}',
+    ],
+)
+def test_a_name_stands_once_in_an_object(text: str) -> None:
     """Who asks twice for something else is told which name it is; of what a vendor says twice the last counts."""
-    text = '{"a": 1, "b": {"c": 1, "d": 2, "c": 3}}'
-
-    with pytest.raises(ValueError, match="the name 'c' stands more than once"):
-        strict_json(text)
+    for form in (text, text.encode()):
+        with pytest.raises(ValueError, match="the name 'c' stands more than once"):
+            strict_json(form)
     assert {"a": 1, "b": {"c": 3, "d": 2}} == Response(status=200, body=text.encode()).json()
+
+
+PIECES = (
+    *"{}[],: -.",
+    '"a"',
+    '"b:"',
+    '"\\u003a"',
+    '""',
+    '"é"',
+    "0",
+    "1",
+    "12345678901234567",
+    "1e5",
+    "1e999",
+    "null",
+    "NaN",
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_bytes_are_read_as_their_text_is(text: str) -> None:
+    """However quickly JSON is read, what comes out, or is refused, is the same."""
+
+    def read(form: bytes | str) -> object:
+        try:
+            return strict_json(form)
+        except ValueError as error:
+            return str(error)
+
+    assert repr(read(text)) == repr(read(text.encode()))
 
 
 def test_brackets_in_texts_and_rows_are_no_depth() -> None:

@@ -283,7 +283,7 @@ WRONG: list[tuple[dict[str, Any], str, str, str]] = [
     ({"webhooks": [{"url": GONE_BY, "headers": {"X-A": "1", "x-a": "2"}}]}, "invalid_request",
      "webhooks[0].headers.X-A", "more than once"),
     ({"webhooks": [{"url": GONE_BY, "secretKey": "whsec_?"}]}, "invalid_request", "webhooks[0].secretKey", "not base64"),
-    ({"webhooks": [{"url": GONE_BY, "secretKey": ""}]}, "invalid_request", "webhooks[0]", "anybody could sign"),
+    ({"webhooks": [{"url": GONE_BY, "secretKey": ""}]}, "invalid_request", "webhooks[0].secretKey", "anybody could sign"),
     ({"webhooks": [{"url": GONE_BY, "secretKey": "", "signature": "body"}]}, "invalid_request",
      "webhooks[0].secretKey", "anybody could sign"),
     ({"webhooks": [{"url": GONE_BY, "secretKey": "", "signature": "timestamped"}]}, "invalid_request",

@@ -156,8 +156,9 @@ async def test_a_long_key_is_cut_to_what_the_broker_takes(
     bench: Bench, broker: Broker, topology: Topology, channel: BlockingChannel
 ) -> None:
     """Whatever an event that is kept calls its connection, it goes out."""
-    names = {"connection": "ü" * 199, "operation": "o" * 200}
-    event = Event(id="evt_1", type="onJobFailure", job_id=None, body=b'{"data": {}}', **names)
+    long, longer = "ü" * 199, "o" * 200
+    body = b'{"data": {}}'
+    event = Event(id="evt_1", type="onJobFailure", job_id=None, connection=long, operation=longer, body=body)
     way = exchange_delivery("dlv_1", topology.events_exchange, None)
     async with up(broker):
         await bench.store.record(RequestRefused(event=event, deliveries=(way,)))

@@ -655,7 +655,7 @@ async def test_a_rotated_key_still_knows_old_tokens(bench: Bench) -> None:
     assert then is not None
     assert now is not None
 
-    assert Named("tri", "run", job.id) == after.recognise(then.url.rpartition("/")[2])
+    assert Named(connection="tri", operation="run", job_id=job.id) == after.recognise(then.url.rpartition("/")[2])
     assert then.url != now.url
     assert then.secret in after.secrets(job.id)
     assert None is before.recognise(now.url.rpartition("/")[2])

@@ -1,6 +1,5 @@
 """Conversations with Trifacta: start a recipe's job, find it again, follow it, stop it."""
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -92,7 +91,8 @@ def send_again(
 
 
 def _read_run(connection: Connection, job: Job, callback: CallbackAddress | None, response: Response) -> Fact:
-    secrets = secrets_of(connection, job, callback)
+    # Of a run that was taken nothing is told but its id.
+    secrets = [] if response.ok and not is_test(job) else secrets_of(connection, job, callback)
     return reports.read_run(response, job.attempt, test_run=is_test(job), secrets=secrets)
 
 
@@ -142,14 +142,13 @@ def with_webhook(body: dict[str, JsonValue], webhook: JsonValue) -> dict[str, Js
 
 def relay_webhook(connection: Connection, callback: CallbackAddress) -> dict[str, JsonValue]:
     """The webhook by which the vendor tells relay of the end. It may not cover a cancel: polling does."""
-    template = reports.TEMPLATE
     as_text = options_of(connection).webhook_body == "string"
     return {
         "name": "relay",
         "url": callback.url,
         "method": "post",
         "triggerEvent": "onJobDone",
-        "body": json.dumps(template, separators=(",", ":")) if as_text else template,
+        "body": reports.TEMPLATE_TEXT if as_text else reports.TEMPLATE,
         "headers": {"Content-Type": "application/json"},
         "secretKey": callback.secret,
         "sslVerification": True,

@@ -10,7 +10,6 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
 
 from relay.core.answers import one_line, read_object, retry_after, seconds_of
 from relay.core.flow import Flow, JsonValue, NoAnswer, NotLetIn, NotReached, Request, Response, Unreadable
@@ -23,7 +22,7 @@ LEAST_LEFT = 30.0
 
 def options_of(connection: Connection) -> TrifactaOptions:
     """The connection's own settings."""
-    return cast(TrifactaOptions, connection.options)
+    return connection.options  # type: ignore[return-value]
 
 
 def remembers(connection: Connection) -> bool:

@@ -4,7 +4,8 @@ Job group: https://api.trifacta.com/ee/9.7/index.html#operation/getJobGroup
 Webhooks: the page "Create Flow Webhook Task" in the vendor's documentation
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -260,18 +261,17 @@ def shown(result: JsonValue, secrets: Iterable[str]) -> JsonValue:
     return result_in(result, [*secrets, *keys_in(result)])
 
 
-_PLAIN = frozenset({str, int, float, bool, type(None)})
-
-
-def keys_in(value: JsonValue) -> Iterator[str]:
+def keys_in(value: JsonValue) -> list[str]:
     """The keys of webhooks, wherever they are in it."""
-    named = isinstance(value, Mapping)
-    if named and isinstance(key := value.get("secretKey"), str):
-        yield key
-    inner = value.values() if named else value if isinstance(value, list | tuple) else ()
-    for part in inner:
-        if type(part) not in _PLAIN:
-            yield from keys_in(part)
+    parts, found = [value], []
+    for part in parts:  # of which there are more, the further it looks
+        if type(part) is dict:
+            parts += part.values()
+            if "secretKey" in part and type(part["secretKey"]) is str:
+                found.append(part["secretKey"])
+        elif type(part) is list:
+            parts += part
+    return found
 
 
 def unknown_word(status: str) -> str:
@@ -279,9 +279,9 @@ def unknown_word(status: str) -> str:
     return f"Trifacta said {shorten(status, 60)!r}, which relay does not know; it keeps asking"
 
 
-def ref_of(id: JsonValue, status: str | None = None) -> Ref | None:
+def ref_of(id: JsonValue) -> Ref | None:
     """The job group with this id; None if that is no id."""
-    return Ref(id=str(id), ids=(str(id),), status=status) if is_id(id) else None
+    return Ref(id=str(id), ids=(str(id),)) if is_id(id) else None
 
 
 # --- sub-jobs ------------------------------------------------------------------------------------------------------
@@ -317,6 +317,7 @@ def failure(jobs: Iterable[Mapping[str, JsonValue]], secrets: Iterable[str] = ()
 
 TEMPLATE = {"jobid": "$jobId", "jobstatus": "$jobStatus"}
 """The body of relay's webhook; the vendor puts the job group's id and status in place of the tokens."""
+TEMPLATE_TEXT = json.dumps(TEMPLATE, separators=(",", ":"))
 
 
 class Report(NamedTuple):
@@ -342,7 +343,7 @@ def read_report(callback: Callback) -> Report | None:
 
 def read_ended(report: Report, jobs: JsonValue, secrets: Iterable[str] = ()) -> VendorFact:
     """What a report means; `jobs` are the sub-jobs, which tell why a job failed."""
-    ref = ref_of(report.job_id, report.status)
+    ref = Ref(id=report.job_id, ids=(report.job_id,), status=report.status)
     return fact_of(report.status, report.body, jobs_of(jobs), secrets, ref)
 
 
