@@ -3,6 +3,8 @@
 Call `get_logger()` and log named events: `log.info("job.submitted", job=…)`.
 """
 
+import asyncio
+import contextlib
 import functools
 import json
 import logging
@@ -31,10 +33,11 @@ def configure(level: Level = "info", form: Format = "json", *, for_good: bool = 
     """Set up logging for the process; libraries' own loggers join in from WARNING up. `for_good`: nobody configures it
     anew, so that a log need not look at each line how that is written."""
     number = logging.getLevelNamesMapping()[level.upper()]
+    stderr = _Stderr()
     structlog.configure(
         processors=[_prepared(form), _rendered if form == "json" else _console()],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=_Stderr,
+        logger_factory=lambda *_: stderr,  # one for all, so that lines keep their order
         cache_logger_on_first_use=False,
     )
     _Log.for_good = for_good
@@ -67,7 +70,7 @@ def _prepared(form: Format) -> Processor:
 
     def prepared(logger: Any, method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
         event["level"] = method
-        event["timestamp"] = datetime.now(UTC).isoformat()[: -len("+00:00")] + "Z"
+        event["timestamp"] = datetime.now(UTC).isoformat()[:-6] + "Z"
         # Redaction comes after it: an exception's text may hold what a value may not.
         return redact(traced(logger, method, event) if "exc_info" in event else event)  # type: ignore[arg-type]
 
@@ -131,21 +134,40 @@ def _console() -> Processor:
 
 
 class _Stderr:
-    """Writes lines. A log that cannot be written (a full disk, a closed pipe) must not stop the work."""
+    """Writes lines, those of one turn of the event loop together: each write lets go of the interpreter's lock, and has
+    to win it back from the thread in which a store writes. A log that cannot be written (a full disk, a closed pipe)
+    must not stop the work."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self) -> None:
         self._file = sys.stderr
+        self._waiting: list[bytes] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Whose turn's end is waited for."""
 
     def msg(self, line: bytes | str) -> None:
-        """Write one line."""
+        """Write one line before long."""
         text = line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
         try:
-            self._file.buffer.write(text + b"\n")
-            self._file.buffer.flush()
-        except (OSError, ValueError):
-            pass
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # before it, after it or beside it
+            self._write(text + b"\n")
+            return
+        self._waiting += (text, b"\n")
+        if self._loop is not loop:
+            self._loop = loop
+            loop.call_soon(self._end_turn)
 
     debug = info = warning = error = critical = msg
+
+    def _end_turn(self) -> None:
+        self._loop = None
+        self._write(b"".join(self._waiting))
+        self._waiting.clear()
+
+    def _write(self, text: bytes) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._file.buffer.write(text)
+            self._file.buffer.flush()
 
 
 class _Bridge(logging.Handler):

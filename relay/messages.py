@@ -432,7 +432,7 @@ def _error(error: JobError) -> dict[str, JsonValue]:
 
 def rfc3339(at: float) -> str:
     """Unix seconds as RFC 3339 in UTC, milliseconds and a Z."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 # --- refusals ---

@@ -183,6 +183,40 @@ def test_a_long_text_is_soon_looked_through(text: str) -> None:
     assert text == log.without_credentials(text)
 
 
+async def test_lines_of_one_turn_are_written_together(lines: Any) -> None:
+    """In their order, whoever logs them, when the event loop's turn ends; another thread's line goes its own way."""
+    log.configure("info", "json")
+    first, second = log.get_logger(), log.get_logger()
+    first.info("1")
+    second.warning("2")
+    await asyncio.to_thread(first.info, "aside")
+    first.info("3")
+    before = lines()
+    await asyncio.sleep(0)
+
+    assert ["1", "2", "aside"] == sorted(line["event"] for line in before)
+    assert ["3"] == [line["event"] for line in lines()]
+
+
+def test_lines_that_an_event_loop_left_behind_are_written(lines: Any) -> None:
+    """One that ended in the middle of a turn writes nothing any more; the next one does."""
+    log.configure("info", "json")
+
+    async def tell(event: str) -> None:
+        structlog.get_logger().info(event)
+
+    for event in ("last", "first"):
+        left = asyncio.new_event_loop()
+        left.call_soon(left.stop)
+        task = left.create_task(tell(event))
+        left.run_forever()
+        assert not task.done() or task.result() is None
+        left.close()
+    asyncio.run(tell("then"))
+
+    assert ["last", "first", "then"] == [line["event"] for line in lines()]
+
+
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device"), ValueError("closed")])
 def test_a_log_that_cannot_be_written_does_not_stop_the_work(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """A full disk or a closed pipe behind standard error costs lines, not jobs."""
@@ -256,6 +290,7 @@ async def test_asyncios_own_words_are_heard(lines: Any) -> None:
     """A task whose exception nobody fetched is told, without its variables."""
     log.configure("info", "json")
     asyncio.get_running_loop().call_exception_handler({"message": "lost", "exception": ValueError("why")})
+    await asyncio.sleep(0)
     (line,) = lines()
 
     assert ("asyncio", "lost") == (line["logger"], line["message"].partition("\n")[0])

@@ -330,8 +330,7 @@ _HEADERS = (
 
 def _routing_key(event: Event) -> str:
     """`<connection>.<operation>.<type>`, `_` for what is missing."""
-    words = [event.connection or "_", event.operation or "_", event.type]
-    return ".".join(words).encode()[:255].decode(errors="ignore")
+    return f"{event.connection or '_'}.{event.operation or '_'}.{event.type}".encode()[:255].decode(errors="ignore")
 
 
 def _not_published(delivery: Delivery, error: NotDelivered) -> Result:
@@ -358,7 +357,7 @@ def _not_tried(state: DeliveryState, reason: str | None, delay: float | None = N
 
 def _has_tokens(receiver: Receiver) -> bool:
     """Whether anything may have to be filled in: most receivers get the event as it is."""
-    return receiver.body is not None or any("$" in text for text in (receiver.url, *receiver.headers.values()))
+    return receiver.body is not None or "$" in "".join((receiver.url, *receiver.headers.values()))
 
 
 def _body(receiver: Receiver, event: bytes, tokens: Tokens) -> tuple[bytes, str]:
