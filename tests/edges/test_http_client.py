@@ -22,7 +22,7 @@ LARGE = bytes(16 * 1024 * 1024)
 """More than the buffers of two sockets hold."""
 
 Wrap = Callable[[bytes], Body]
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[object]]
 
 
 @asynccontextmanager
@@ -301,7 +301,10 @@ async def test_an_answer_may_come_before_the_body_has_left(wrap: Wrap) -> None:
 
     gone = asyncio.Event()
     async with talking(refuse) as url, client() as sender:
+        before = asyncio.all_tasks()
         replies = [await asked(sender, url, "POST", body=wrap(LARGE)) for _ in range(2)]
+        while any(task.get_coro().__name__ == "_upload" for task in asyncio.all_tasks() - before):  # type: ignore[union-attr]
+            await asyncio.sleep(0)
         gone.set()
 
     assert ([(413, b"no")] * 2, 2) == ([(reply.status, reply.body) for reply in replies], connections)
@@ -339,27 +342,41 @@ async def test_a_body_that_does_not_leave_is_an_error(wrap: Wrap, how: str) -> N
     assert request.sent
 
 
+async def test_a_body_that_cannot_be_read_is_told_at_once() -> None:
+    """What goes wrong while a body is written does not wait for an answer that cannot come."""
+
+    class Unreadable(io.BytesIO):
+        def read(self, _size: int | None = None) -> bytes:
+            raise ZeroDivisionError
+
+    writer = form(b"")
+    writer.append(Unreadable(b"x")).set_content_disposition("form-data", name="g", filename="g")
+    async with talking(lambda reader, _: reader.read(-1)) as url, client() as sender:
+        with pytest.raises(ZeroDivisionError):
+            await asked(sender, url, "POST", body=writer)
+
+
 # --- what ends early
 
 
 async def test_who_gives_up_closes_the_connection() -> None:
     """A canceled exchange does not leave its answer to the next."""
-    arrived, hung_up = asyncio.Event(), asyncio.Event()
+    arrived = asyncio.Event()
 
-    async def wait(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        arrived.set()
-        await reader.read()
-        hung_up.set()
+    async def say(call: Call) -> None:
+        if call.connection > 1:
+            await call.write(peers.OK)
+        else:
+            arrived.set()
 
-    async with talking(wait) as url, client() as sender:
-        task = asyncio.create_task(asked(sender, url))
+    async with serving(say) as peer, client() as sender:
+        task = asyncio.create_task(asked(sender, peer.url))
         await arrived.wait()
         task.cancel()
         await asyncio.wait([task])
-        await hung_up.wait()
+        await asked(sender, peer.url)
 
-    assert task.cancelled()
+    assert (True, [1, 2]) == (task.cancelled(), [call.connection for call in peer.calls])
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["before the answer", "in its body"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from yarl import URL
 
 from relay import failpoints
 from relay.core.facts import Fact, Ref, StillRunning, Submitted
@@ -393,7 +394,7 @@ async def test_a_callback_that_cannot_be_confirmed_is_a_reason_to_look(furnish: 
         job = await running(bench)
         await call(bench, job, "Complete")
         await bench.vendors.close()
-        bench.vendors._lines["tri"]._base = "http://127.0.0.1:9"
+        bench.vendors._lines["tri"]._origin = URL("http://127.0.0.1:9")
         await bench.settle("receive")
 
         (nudge,) = [note for note in await bench.store.history(job.id) if note.what == "job.nudged"]
