@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -288,13 +289,17 @@ async def test_an_answer_that_nobody_asked_for_is_nobodys() -> None:
 
 @pytest.mark.parametrize("wrap", [bytes, form])
 async def test_an_answer_may_come_before_the_body_has_left(wrap: Wrap) -> None:
-    """A server that refuses an upload early is heard, and its connection is not used again."""
+    """A server that refuses an upload early is heard, the upload ends, and its connection is not used again."""
     connections = 0
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
         await reader.readuntil(b"\r\n\r\n")
+        while not any(
+            isinstance(one.source, ResponseHandler) and one.source.writing_paused for one in sender._readings
+        ):
+            await asyncio.sleep(0)
         writer.write(answer(413, body=b"no"))
         await writer.drain()
         await gone.wait()

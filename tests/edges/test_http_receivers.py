@@ -282,6 +282,16 @@ async def test_verification_is_turned_off_by_target(authority: Authority) -> Non
     assert actual.status == 200
 
 
+@pytest.mark.parametrize(("method", "times"), [("GET", 2), ("PUT", 2), ("DELETE", 2), ("POST", 1), ("PATCH", 1)])
+async def test_only_what_may_be_repeated_is_made_once_more(method: str, times: int) -> None:
+    """Where its connection breaks, a request goes out again at once only if its method allows that."""
+    async with sending(peers.reset) as (sender, peer):
+        with pytest.raises(NotAnswered):
+            await sender.send(outbound(peer.url, method=method))
+
+    assert [f"{method} /"] * times == peer.lines
+
+
 async def test_a_receiver_that_hangs_harms_no_other() -> None:
     """While one receiver is silent, others are served."""
     asked = asyncio.Event()

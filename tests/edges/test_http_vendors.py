@@ -516,6 +516,16 @@ async def test_what_must_be_sent_once_is_sent_once(method: str, warm: bool) -> N
     assert [f"{method} /submit"] == actual
 
 
+@pytest.mark.parametrize(("method", "times"), [("GET", 2), ("PUT", 2), ("DELETE", 2), ("POST", 1), ("PATCH", 1)])
+async def test_only_what_may_be_repeated_is_sent_once_more(method: str, times: int) -> None:
+    """Where its connection breaks, a request goes out again at once only if its method allows that."""
+    async with driving(peers.reset) as (driver, peer):
+        with pytest.raises(NoAnswer):
+            await driver.run("acme", one(method))
+
+    assert [f"{method} /x"] * times == peer.lines
+
+
 async def test_a_repeatable_method_that_must_be_sent_once_gets_a_fresh_connection() -> None:
     """A kept connection that was dropped meanwhile cannot make such a request ambiguous."""
     async with driving(replying(peers.OK)) as (driver, peer):

@@ -36,8 +36,8 @@ class WebhookSender:
     `clock` reads a Retry-After that is a date. `resolver` looks names up (the system's, unless given) and stays
     the caller's to close. Hosts that the policy allows by name go through a connector without a guard.
 
-    On a kept connection that turns out to be dropped the client repeats a GET, PUT or DELETE by itself, once: a
-    receiver may see one twice. Deliveries are at least once anyhow, and carry one id.
+    Where a connection breaks before the answer, as a kept one may that was dropped meanwhile, a GET, PUT or DELETE is
+    made once more at once: a receiver may see one twice. Deliveries are at least once anyhow, and carry one id.
     """
 
     def __init__(self, policy: EgressPolicy, clock: Clock, *, resolver: AbstractResolver | None = None) -> None:
