@@ -16,7 +16,7 @@ from yarl import URL
 
 from relay.edges.http.client import USER_AGENT, Body, Client, Outgoing, Reply
 from tests.edges import http_peers as peers
-from tests.edges.http_peers import Call, Peer, answer, replying, serving
+from tests.edges.http_peers import Call, Handler, Peer, answer, replying, serving
 
 LIMITS = aiohttp.ClientTimeout(total=20.0, connect=10.0)
 LARGE = bytes(16 * 1024 * 1024)
@@ -406,6 +406,18 @@ async def test_what_is_under_way_fails_when_the_client_closes(begun: bool) -> No
                     await asyncio.sleep(0)
         with pytest.raises(aiohttp.ClientConnectionError):
             await task
+
+
+@pytest.mark.parametrize("handler", [replying(peers.OK), peers.reset], ids=["answered", "lost"])
+async def test_what_has_ended_is_watched_no_longer(handler: Handler) -> None:
+    """When nothing is under way nothing is kept of what was, and no timer runs."""
+    async with serving(handler) as peer, client() as sender:
+        await asyncio.gather(asked(sender, peer.url), return_exceptions=True)
+        left = set(sender._readings)
+        while sender._timer is not None:
+            await asyncio.sleep(0.01)
+
+    assert not left
 
 
 # --- once more

@@ -216,6 +216,15 @@ async def test_a_proxys_tunnel_leads_to_the_vendor(authority: Authority) -> None
     assert [None, None] == [call.header("proxy-authorization") for call in peer.calls]
 
 
+async def test_a_proxy_that_talks_nonsense_is_not_reached() -> None:
+    """What cannot be read as a proxy's answer opens no tunnel, and the text says whose it was."""
+    async with serving(peers.garbage) as proxy:
+        driver = VendorDriver([link("https://vendor.invalid", proxy=proxy.url)])
+        with pytest.raises(NotReached, match=r"^vendor\.invalid:443: what the proxy sent is not readable"):
+            await driver.run("acme", one("POST"))
+        await driver.close()
+
+
 async def test_a_proxy_that_is_no_url_is_not_reached() -> None:
     """Where the proxy's address cannot be used nothing is sent, past it neither."""
     async with driving(replying(peers.OK), proxy="http://127.0.0.1:99999") as (driver, peer):
@@ -532,9 +541,9 @@ async def test_a_repeatable_method_that_must_be_sent_once_gets_a_fresh_connectio
         await driver.run("acme", one())
         await driver.run("acme", one("PUT", once=True))
         await driver.run("acme", one("POST", once=True))
-        actual = [call.connection for call in peer.calls]
+        actual = [(call.connection, call.header("connection")) for call in peer.calls]
 
-    assert [1, 2, 1] == actual
+    assert [(1, None), (2, "close"), (1, None)] == actual
 
 
 # --- flows
@@ -878,10 +887,10 @@ async def fetching_from(url: str, headers: dict[str, str] | None = None) -> None
 async def test_a_token_services_url_may_hold_a_password() -> None:
     """It goes out as a header, and not in the URL."""
     async with serving(replying(peers.OK)) as service:
-        await fetching_from(service.url.replace("http://", "http://me:w%40rd@") + "/token?a=%41")
+        await fetching_from(service.url.replace("http://", "http://me:w%40rd%C3%BC@") + "/token?a=%41")
         actual = service.lines, service.calls[0].header("authorization"), service.calls[0].header("host")
 
-    assert (["GET /token?a=%41"], "Basic bWU6d0ByZA==", f"127.0.0.1:{service.port}") == actual
+    assert (["GET /token?a=%41"], "Basic bWU6d0ByZPw=", f"127.0.0.1:{service.port}") == actual
 
 
 @pytest.mark.parametrize(

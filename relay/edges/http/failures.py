@@ -40,6 +40,7 @@ _WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (aiohttp.ServerDisconnectedError, "it closed the connection without an answer"),
     (aiohttp.ClientPayloadError, "its answer broke off or could not be decoded"),
     (HttpProcessingError, "what it sent is not readable as an HTTP answer"),
+    (aiohttp.ClientResponseError, "what the proxy sent is not readable as an HTTP answer"),
     (aiohttp.InvalidURL, "its URL cannot be used"),
     (aiohttp.ClientConnectionError, "the connection broke{detail}"),
     (ValueError, "its URL or the method holds what HTTP cannot carry"),
