@@ -157,7 +157,9 @@ async def test_the_first_line_holds_no_other(wrong: dict[str, str]) -> None:
     assert ([], False) == (peer.calls, request.sent)
 
 
-@pytest.mark.parametrize("wrong", [{"a": "b\r\nc: d"}, {"a\n": "b"}, {"": "b"}, {"a:": "b"}, {"x": "y", "ü": "b"}])
+@pytest.mark.parametrize(
+    "wrong", [{"a": "b\r\nc: d"}, {"a\n": "b"}, {"": "b"}, {"a:": "b"}, {"x": "y", "": "b"}, {"x": "y", "ü": "b"}]
+)
 async def test_headers_hold_no_others(wrong: dict[str, str]) -> None:
     """What would end or bend a header line is not sent, and its value not told."""
     async with serving(replying(peers.OK)) as peer, client() as sender:
