@@ -32,6 +32,7 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("cryptography/", "seal"),
     ("relay/edges/http/receivers.py", "webhook out"),
     ("relay/edges/http/vendors.py", "submit and polls"),
+    ("relay/edges/http/", "HTTP client's connection"),
     ("relay/edges/web/", "webhook in"),
     ("aiohttp/web", "webhook in"),
     ("relay/messages.py", "messages"),
