@@ -25,14 +25,15 @@ BODY_TIMEOUT = 30.0
 
 async def read_body(request: web.Request, most: int) -> bytes:
     """The body as it came, still encoded. Raises Wrong (400, 408, 413)."""
-    if (request.content_length or 0) > most:
-        raise _too_large(most)
-    body = bytearray()
+    content = request.content
     try:
-        if request.content.is_eof():  # it came with the head: no wait is to be watched
-            return _within(request.content.read_nowait(), most)
+        if content.is_eof():  # it came with the head: no wait is to be watched
+            return _within(content.read_nowait(), most)
+        if (request.content_length or 0) > most:
+            raise _too_large(most)
+        body = bytearray()
         async with asyncio.timeout(BODY_TIMEOUT):
-            async for chunk in request.content.iter_any():
+            async for chunk in content.iter_any():
                 body += chunk
                 _within(body, most)
     except TimeoutError as error:

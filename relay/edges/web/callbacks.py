@@ -13,6 +13,8 @@ from relay.edges.web.views import StrayPage, StrayView
 from relay.messages import rfc3339
 from relay.ports import Verdict
 
+_JSON = {"Content-Type": "application/json; charset=utf-8"}
+
 
 async def receive(call: Call) -> web.Response:
     """200 once the callback is durable, also for a late or a repeated one."""
@@ -48,8 +50,8 @@ async def _callback(call: Call, *, awaited: bool) -> Callback:
     request = call.request
     return Callback(
         method=request.method,
-        headers=_headers(request),
-        query={_clean(name): _clean(value) for name, value in request.query.items()},
+        headers=_clean(_headers(request)),
+        query=_clean(dict(request.query.items()) if request.query_string else {}),
         body=await read_body(request, call.doors.max_bytes) if awaited else b"",
     )
 
@@ -60,21 +62,27 @@ def _told(verdict: Verdict) -> web.Response:
     if verdict == "unsigned":
         detail = "the callback's signature is missing or not the vendor's"
         raise Wrong(401, "unauthorized", detail, headers={"WWW-Authenticate": "Signature"})
-    return web.json_response({"status": verdict})
+    return web.Response(body=b'{"status": "%s"}' % verdict.encode(), headers=_JSON)
 
 
-def _headers(request: web.Request) -> Mapping[str, str]:
+def _headers(request: web.Request) -> dict[str, str]:
     """Lower-case names; what came several times is one value, as HTTP has it."""
     found: dict[str, str] = {}
     for name, value in request.headers.items():
-        name, value = _clean(name).lower(), _clean(value)
+        name = name.lower()
         found[name] = f"{found[name]}, {value}" if name in found else value
     return found
 
 
-def _clean(text: str) -> str:
-    """The text without what is no UTF-8: no store takes it."""
-    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def _clean(texts: dict[str, str]) -> Mapping[str, str]:
+    """The texts without what is no UTF-8: no store takes it."""
+    if "".join((*texts, *texts.values())).isascii():
+        return texts
+    return {_utf8(name): _utf8(text) for name, text in texts.items()}
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 ROUTES = (

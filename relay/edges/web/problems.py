@@ -2,12 +2,16 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
+from typing import TypeAlias
 
 import structlog
 from aiohttp import web
 
 from relay.messages import Complaint, Problem, Refusal
 from relay.ports import StoreUnavailable
+
+Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+"""Of requests, as the framework has it."""
 
 log = structlog.get_logger()
 
@@ -45,41 +49,46 @@ def unprocessable(errors: Sequence[Complaint]) -> Wrong:
     return Wrong(422, "invalid_request", "; ".join(told), errors)
 
 
-@web.middleware
-async def as_problems(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """The handler's answer, or the problem that it raised."""
-    try:
-        return await handler(request)
-    except Wrong as wrong:
-        return answered(wrong)
-    except Refusal as refusal:
-        return answered(Wrong(refusal.status, refusal.code.value, str(refusal), refusal.complaints))
-    except StoreUnavailable as error:
-        log.warning("store.unavailable", stage="http", route=_route(request), error=str(error))
-        detail = "relay's store does not answer now: nothing was recorded, ask again"
-        return answered(Wrong(503, "store_unavailable", detail, headers={"Retry-After": str(RETRY_AFTER)}))
-    except web.HTTPException as error:
-        return answered(_of_framework(request, error))
-    except ConnectionError:
-        raise  # the client is gone: there is nobody to tell
-    except Exception:
-        log.exception("http.request_failed", method=request.method, route=_route(request))
-        return answered(Wrong(500, "internal_error", "a defect in relay: its log has the trace"))
+def as_problems(handle: Handler) -> Handler:
+    """The handler, with the problem as its answer where it raises. A client that has hung up is told none."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await handle(request)
+        except Wrong as wrong:
+            return answered(wrong)
+        except Refusal as refusal:
+            return answered(Wrong(refusal.status, refusal.code.value, str(refusal), refusal.complaints))
+        except StoreUnavailable as error:
+            log.warning("store.unavailable", stage="http", route=_route(request), error=str(error))
+            detail = "relay's store does not answer now: nothing was recorded, ask again"
+            return answered(Wrong(503, "store_unavailable", detail, headers={"Retry-After": str(RETRY_AFTER)}))
+        except web.HTTPException as error:
+            return answered(_of_framework(request, error))
+        except ConnectionError:
+            if request.transport is not None and not request.transport.is_closing():
+                raise
+            return web.Response()  # nobody gets it
+        except Exception:
+            log.exception("http.request_failed", method=request.method, route=_route(request))
+            return answered(Wrong(500, "internal_error", "a defect in relay: its log has the trace"))
+
+    return answer
 
 
-def _of_framework(request: web.Request, error: web.HTTPException) -> Wrong:
+def _of_framework(request: web.BaseRequest, error: web.HTTPException) -> Wrong:
     allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     detail = {
         404: f"there is nothing at {request.path}: GET /docs lists what there is",
         405: f"{request.method} is not answered here; what is: {allow.get('Allow', '').replace(',', ', ')}",
+        417: "of all expectations only 100-continue is met",
     }.get(error.status, error.reason)
     return Wrong(error.status, _CODES.get(error.status, "invalid_request"), detail, headers=allow)
 
 
-def _route(request: web.Request) -> str:
+def _route(request: web.BaseRequest) -> str:
     """The route's pattern: the path itself may hold a callback's token."""
+    assert isinstance(request, web.Request)
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else "unknown"
 

@@ -5,10 +5,9 @@ from typing import Final
 
 from aiohttp import web
 
-from relay.edges.web.application import build_app
+from relay.edges.web.application import answering, build_app
 from relay.edges.web.connection import Connection, TurnedAway
 from relay.edges.web.doors import Doors
-from relay.edges.web.framework import Framework
 from relay.edges.web.live import HEARTBEAT, Live
 from relay.edges.web.route import STOPPING
 
@@ -17,8 +16,6 @@ KEEPALIVE: Final = 75.0
 PATIENCE: Final = 30.0
 """Seconds in which a client must have sent a request's head, and must have taken an answer."""
 MOST_CONNECTIONS: Final = 1000
-LINGER: Final = 5.0
-"""Seconds for which the rest of a refused body is read, so that the client gets to read why it was refused."""
 
 
 class Server:
@@ -61,6 +58,9 @@ class Server:
     async def start(self) -> None:
         """Listen. Raises OSError where the address cannot be had."""
         await self._runner.setup()
+        framework = self._runner.server
+        assert framework is not None
+        framework.request_handler = answering(framework.request_handler)
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(self._connect, self._host, self._port, backlog=1024)
         self._port = self._listener.sockets[0].getsockname()[1]
@@ -84,15 +84,7 @@ class Server:
         framework = self._runner.server
         if framework is None or not self._make_room():
             return TurnedAway()
-        inner = Framework(
-            framework,
-            loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type] # which is how it is told to keep none
-            keepalive_timeout=self._keepalive,
-            lingering_time=LINGER,
-            auto_decompress=False,
-        )
-        return Connection(inner, self._connections, patience=self._patience, keepalive=self._keepalive)
+        return Connection(framework, self._connections, patience=self._patience, keepalive=self._keepalive)
 
     def _make_room(self) -> bool:
         """Whether there is room for one more, if need be that of the one who has kept relay waiting for longest."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from aiohttp import ClientSession
 from relay.app import Relay
 from relay.core.job import Job
 from relay.core.signature import timestamped
-from relay.core.vendor import CallbackAddress
-from relay.edges.web import bodies
+from relay.core.vendor import Callback, CallbackAddress
+from relay.edges.web import Server, bodies
+from relay.ports import Verdict
 from relay.simulators.trifacta import TrifactaSimulator
 from tests.running import ENDLESS, locked, until
 
@@ -95,6 +97,36 @@ async def test_the_body_of_a_callback_to_nobody_is_not_awaited(relay: Relay, pat
     writer.close()
 
     assert b"HTTP/1.1 404 Not Found\r\n" == status
+
+
+async def test_a_callback_is_taken_as_it_came(relay: Relay) -> None:
+    """But that header names are in lower case, what came several times is one value, of a parameter the last counts,
+    and what is no UTF-8 is replaced: no store takes it."""
+    came: list[Callback] = []
+
+    async def keep(_: str, callback: Callback) -> Verdict:
+        came.append(callback)
+        return "stored"
+
+    doors = replace(relay._doors(), callback=keep, awaited=lambda _: True)
+    server = Server(doors, "127.0.0.1", 0)
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(
+        b"PUT /v1/callbacks/x?a=1&a=%C3%A9&b HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nx-a: 2\r\nX-B: \xe9t\xc3\xa9\r\n"
+    )
+    writer.write(b"Content-Length: 3\r\n\r\n{\xff}")
+    head = await reader.readuntil(b"\r\n\r\n")
+    body = await reader.readexactly(20)
+    writer.close()
+    await server.stop()
+
+    headers = {"host": "a", "x-a": "1, 2", "x-b": "\ufffdt\u00e9", "content-length": "3"}
+    assert [("PUT", headers, {"a": "\u00e9", "b": ""}, b"{\xff}")] == [
+        (it.method, it.headers, it.query, it.body) for it in came
+    ]
+    assert b"Content-Type: application/json; charset=utf-8\r\n" in head
+    assert b'{"status": "stored"}' == body
 
 
 async def test_a_huge_callback_is_refused(http: ClientSession, address: CallbackAddress) -> None:

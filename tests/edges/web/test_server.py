@@ -88,6 +88,36 @@ async def test_a_client_that_takes_no_answer_is_dropped(doors: Doors) -> None:
         await until(partial(_count, server, 0))
 
 
+async def test_a_client_that_takes_its_answer_late_is_waited_for_no_longer(doors: Doors) -> None:
+    """It is the client's turn while it takes nothing of its answer, and no more from when it takes all of it."""
+    size = 20_000_000
+
+    async def many() -> bytes:
+        return b"0" * size
+
+    async with serving(dataclasses.replace(doors, metrics=many)) as server, connected(server) as (reader, writer):
+        transport = writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await until(partial(_count, server, 1))
+        (connection,) = server._connections
+
+        async def stuck() -> bool:
+            return connection.writing_paused
+
+        await until(stuck)
+        since = connection.waiting_since
+        transport.resume_reading()
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(size)
+
+        async def idle() -> bool:
+            return connection.waiting_since is not None and since is not None and connection.waiting_since > since
+
+        await until(idle)
+
+
 async def test_who_idles_makes_room(doors: Doors) -> None:
     """When every place is taken, a newcomer gets that of the connection that has done nothing for longest."""
     async with (
@@ -164,6 +194,46 @@ async def test_what_cannot_be_read_is_a_problem_and_repeated_nowhere(
     assert [] == caplog.messages
 
 
+@pytest.mark.parametrize(
+    ("sent", "status", "kind"),
+    [
+        (HEAD + b"\r\n", 200, "application/json"),
+        (HEAD.replace(b"GET", b"HEAD") + b"\r\n", 200, "application/json"),
+        (HEAD.replace(b"/livez", b"/v1/events").replace(b"GET", b"HEAD") + b"\r\n", 200, "text/event-stream"),
+        (HEAD.replace(b"/livez", b"/v1/events") + b"\r\n", 200, "text/event-stream"),
+        (HEAD.replace(b"/livez", b"/nowhere") + b"\r\n", 404, "application/problem+json"),
+        (HEAD.replace(b"GET", b"PUT") + b"\r\n", 405, "application/problem+json"),
+        (HEAD + b"Expect: the-impossible\r\n\r\n", 417, "application/problem+json"),
+        (b"nonsense\r\n\r\n", 400, "application/problem+json"),
+    ],
+)
+async def test_every_answer_says_how_it_is_to_be_taken(doors: Doors, sent: bytes, status: int, kind: str) -> None:
+    """Whatever the answer is: who gives it, that its type is not to be guessed, that it is not to be kept; what is
+    wrong is a problem."""
+    async with serving(doors) as server, connected(server) as (reader, writer):
+        writer.write(sent)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+
+    headers = dict(line.split(": ") for line in head[1:-1])
+    assert f"{status}" == head[0].split()[1]
+    assert kind == headers["Content-Type"]
+    assert ("nosniff", "no-store") == (headers["X-Content-Type-Options"], headers["Cache-Control"])
+    assert headers["Server"].startswith("relay/")
+
+
+async def test_who_waits_to_be_told_to_go_on_is_told(doors: Doors) -> None:
+    """A client that asks before it sends its body is told to send it, and then answered."""
+    async with serving(doors) as server, connected(server) as (reader, writer):
+        writer.write(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+        writer.write(b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        told = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"[]")
+        head = await reader.readuntil(b"\r\n\r\n")
+
+    assert b"HTTP/1.1 100 Continue\r\n\r\n" == told
+    assert head.startswith(b"HTTP/1.1 422 ")
+
+
 async def test_a_defect_tells_no_details(doors: Doors) -> None:
     """What relay did not foresee is a 500 problem without details; the log has the trace."""
 
@@ -206,6 +276,19 @@ async def test_who_hangs_up_before_the_answer_is_no_error(doors: Doors, caplog: 
         await asyncio.wait(handling)
 
     assert [] == caplog.messages
+
+
+async def test_who_hangs_up_amid_a_body_is_no_error(doors: Doors, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor is one that goes before it has sent all."""
+    with structlog.testing.capture_logs() as logged:
+        async with serving(doors) as server:
+            async with connected(server) as (reader, writer):
+                writer.write(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+                writer.write(b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+                await reader.readuntil(b"\r\n\r\n")
+            await until(partial(_count, server, 0))
+
+    assert ([], []) == ([line["event"] for line in logged], caplog.messages)
 
 
 async def test_the_end_cuts_a_wait_short(doors: Doors) -> None:
