@@ -169,11 +169,13 @@ class Subscription:
 
     async def close(self) -> None:
         """Close the channel. What is still being handled is cancelled and comes again."""
-        await close(self._channel)
-        tasks = self._closed, self._acknowledging, *self._open.values()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            await close(self._channel)
+        finally:
+            tasks = self._closed, self._acknowledging, *self._open.values()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _on_delivery(self, method: bytes, properties: bytes, body: bytes) -> None:
         if self._closed.done():

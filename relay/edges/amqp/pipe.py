@@ -15,7 +15,7 @@ from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
 
 from relay.edges.amqp.frames import ACK, BODY, HEADER, METHOD, NACK, RETURN, TAG, Connection, Inlet, frame
-from relay.edges.amqp.link import TROUBLE, Lost
+from relay.edges.amqp.link import TROUBLE, Lost, close
 from relay.edges.amqp.tolerant import CONTENT, read_properties, read_short_text
 from relay.edges.amqp.topology import said
 from relay.edges.amqp.verbatim import Verbatim, put_together
@@ -92,6 +92,12 @@ class Pipe:
         self.retired = True
         if (sent := self.unconfirmed.get(message_id)) is not None:
             self._settle(sent)
+
+    async def close(self) -> None:
+        """Close the channel once all that is on its way is answered."""
+        if self.unconfirmed:
+            await asyncio.wait([sent.answer for sent in self.unconfirmed.values()])
+        await close(self.channel)
 
     async def _write(self) -> None:
         try:

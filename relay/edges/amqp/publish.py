@@ -11,7 +11,7 @@ from pamqp.commands import Queue
 
 from relay import failpoints
 from relay.edges.amqp.frames import BLOCKED, METHOD, UNBLOCKED, Connection
-from relay.edges.amqp.link import TROUBLE, Link, Lost, close, ended, lost_not_canceled
+from relay.edges.amqp.link import TROUBLE, Link, Lost, ended, lost_not_canceled
 from relay.edges.amqp.pipe import Pipe, Refused, Returned, persistent
 from relay.edges.amqp.topology import said
 from relay.edges.amqp.verbatim import Verbatim, copy
@@ -146,9 +146,6 @@ class Publisher:
         except asyncio.CancelledError:
             pipe.abandon(properties.message_id)
             raise
-        finally:
-            if pipe.retired:
-                self._close_if_done(pipe)
 
     def _open(self, pipe: Pipe, exchange: str) -> bool:
         """Whether messages to this exchange may go through the pipe now."""
@@ -184,8 +181,10 @@ class Publisher:
         async with self._opening.setdefault(kind, asyncio.Lock()):
             pipe = self._pipes.get(kind)
             if pipe is None or pipe.retired:
-                channel = await connection.channel(on_return_raises=True, timeout=self._timeout)
+                channel = await connection.channel(timeout=self._timeout)
                 assert isinstance(channel, Channel)
+                if pipe is not None:
+                    self._spawn(pipe.close())
                 pipe = self._pipes[kind] = Pipe(connection, channel, self._timeout)
             return pipe
 
@@ -207,10 +206,6 @@ class Publisher:
         except ChannelNotFoundEntity:
             raise Unroutable("Who asked for a direct reply waits no more.") from None
         await probe.close()
-
-    def _close_if_done(self, pipe: Pipe) -> None:
-        if pipe.retired and not pipe.unconfirmed and not pipe.channel.is_closed:
-            self._spawn(close(pipe.channel))
 
     def _overhear(self, kind: int, payload: bytes) -> bool:
         """Note whether the broker takes messages now; the library wants to know it too."""

@@ -20,7 +20,7 @@ from yarl import URL
 from relay.edges.amqp import Broker, Topology
 from relay.edges.amqp.frames import Connection
 from relay.edges.amqp.link import Backoff, Link
-from relay.ports import BrokerAway, NotDelivered, Outgoing
+from relay.ports import Ack, BrokerAway, Disposition, Incoming, NotDelivered, Outgoing
 from tests.edges.amqp.conftest import Inbox, Start, connect, until
 from tests.rabbitmq import RabbitMQ
 
@@ -94,6 +94,32 @@ async def test_a_frozen_broker_is_noticed_and_survived(
     rabbitmq.thaw()
     await deliver(broker, request(topology, "after"))
     await inbox.until(lambda: b"after" in inbox.done)
+
+
+async def test_closing_ends_what_is_handled_though_the_broker_is_frozen(
+    rabbitmq: RabbitMQ, start: Start, topology: Topology
+) -> None:
+    """No message is handled on behind the back of who has closed the broker, even if its channel can't be closed."""
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def intake(_: Incoming) -> Disposition:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return Ack()
+
+    broker = await start(topology, rabbitmq.url, intake=intake)
+    await deliver(broker, request(topology, "x"))
+    await asyncio.wait_for(begun.wait(), 60)
+    rabbitmq.freeze()
+    try:
+        await broker.close()
+    finally:
+        rabbitmq.thaw()
+
+    assert ended.is_set()
 
 
 async def test_an_alarm_blocks_publishing_visibly_and_nothing_else(
