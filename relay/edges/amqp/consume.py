@@ -369,8 +369,8 @@ def read(method: bytes, properties: bytes, body: bytes) -> Delivery:
     found = read_properties(properties)
     bad = unreadable(found)
     headers: Mapping[str, Any] = found.get("headers", {})
-    if bad:
-        headers = {name: value for name, value in headers.items() if f"headers.{name}" not in bad}
+    if wrong := frozenset(bad):
+        headers = {name: value for name, value in headers.items() if f"headers.{name}" not in wrong}
     if type(routing_key) is Unreadable:
         bad = (*bad, "routing_key")
     message = Incoming(
@@ -380,7 +380,7 @@ def read(method: bytes, properties: bytes, body: bytes) -> Delivery:
         routing_key=routing_key,
         redelivered=bool(redelivered & 1),
         unreadable=bad,
-        **{name: value for name, value in found.items() if name in TEXTS and name not in bad},
+        **{name: value for name, value in found.items() if name in TEXTS and name not in wrong},
     )
     return Delivery(tag, message, properties)
 

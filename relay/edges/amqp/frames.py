@@ -136,28 +136,29 @@ class Inlet:
         self._messages = messages
         self._act: Callable[[bytes, bytes, bytes], None] | None = None
         """Who takes the message whose frames are coming; None: none is."""
-        self._method = self._properties = b""
+        self._method = b""
+        self._properties: bytes | None = None
         self._parts: list[bytes] = []
         self._missing = 0
 
     def take(self, kind: int, payload: bytes) -> bool:
-        """A Taker's part. Raises ValueError for another method amid a message, struct.error for half a header."""
+        """A Taker's part. Raises ValueError for frames in a wrong order, struct.error for half a header."""
         if kind == METHOD:
             return self._begin(payload)
         if self._act is None:
             return False
-        if kind == HEADER:
+        if kind == HEADER and self._properties is None:
             self._properties = payload[CONTENT.size :]
             _, _, self._missing = CONTENT.unpack_from(payload)
-        elif kind == BODY:
+        elif kind == BODY and self._properties is not None:
             self._parts.append(payload)
             self._missing -= len(payload)
         else:
-            return False
+            raise ValueError("a message's frames are not a method, a header, and its body")
         if self._missing <= 0:
-            act, body = self._act, b"".join(self._parts)
-            self._act, self._parts = None, []
-            act(self._method, self._properties, body)
+            act, properties, body = self._act, self._properties, b"".join(self._parts)
+            self._act, self._properties, self._parts = None, None, []
+            act(self._method, properties, body)
         return True
 
     def _begin(self, payload: bytes) -> bool:

@@ -171,13 +171,18 @@ def test_what_is_not_taken_is_the_library_s_in_its_order() -> None:
     assert [b"x", b"x"] == [each.message.body for each in found]
 
 
-def test_a_method_amid_a_message_ends_the_connection() -> None:
-    """A message whose end does not come is not passed over in silence: it would never be acknowledged."""
+@pytest.mark.parametrize("kinds", ["mhm", "mm", "mhh", "mb", "mhx"])
+def test_frames_in_a_wrong_order_end_the_connection(kinds: str) -> None:
+    """A message whose end does not come is not passed over in silence, and none gets what belongs to another."""
     found: list[Delivery] = []
-    half = DELIVERED[: len(DELIVERED) - 9]
+    parts = {
+        "m": frame(1, CHANNEL, PLAIN), "h": frame(2, CHANNEL, struct.pack(">HHQH", 60, 0, 1, 0)),
+        "b": frame(3, CHANNEL, b"x"), "x": frame(9, CHANNEL, b"x"),
+    }  # fmt: skip
+    stream = DELIVERED + b"".join(parts[kind] for kind in kinds)
 
-    assert [InvalidFrameError] == came(half + DELIVERED, takers={CHANNEL: delivered(found)})
-    assert [] == found
+    assert [InvalidFrameError] == came(stream, takers={CHANNEL: delivered(found)})
+    assert [b"x"] == [each.message.body for each in found]
 
 
 def test_taken_frames_are_a_sign_of_life() -> None:
