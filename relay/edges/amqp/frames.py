@@ -60,8 +60,11 @@ class Connection(aiormq.connection.Connection):
 
     async def connect(self, client_properties: Any = None) -> bool:
         """Connect, once."""
-        TAKERS.set(self.takers)
-        return bool(await super().connect(client_properties))
+        before = TAKERS.set(self.takers)
+        try:
+            return bool(await super().connect(client_properties))
+        finally:
+            TAKERS.reset(before)
 
     def give(self, channel: AbstractChannel, taker: Taker) -> None:
         """Give the channel's frames to `taker` first, until the channel ends."""

@@ -5,7 +5,9 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import aiormq
 import pytest
+from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import AMQPConnectionError, InvalidFrameError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -216,6 +218,28 @@ async def test_a_number_s_new_channel_keeps_its_taker(amqp_url: str) -> None:
     await connection.close()
 
     assert {channel.number: new} == kept
+
+
+async def test_a_connection_s_takers_are_its_own(amqp_url: str) -> None:
+    """What comes to another connection that the same task makes afterwards goes to no taker of the first."""
+    connection, other = Connection(URL(amqp_url)), aiormq.connection.Connection(URL(amqp_url))
+    taken: list[Delivery] = []
+    left: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def note(message: DeliveredMessage) -> None:
+        left.put_nowait(message.body)
+
+    await connection.connect()
+    await other.connect()
+    connection.give(await connection.channel(), delivered(taken))
+    channel = await other.channel()
+    queue = (await channel.queue_declare(exclusive=True)).queue or ""
+    await channel.basic_consume(queue, note)
+    await channel.basic_publish(b"x", routing_key=queue)
+    came = await asyncio.wait_for(left.get(), 30)
+    await asyncio.gather(connection.close(), other.close())
+
+    assert (b"x", []) == (came, taken)
 
 
 async def test_an_ended_channel_has_no_taker(amqp_url: str) -> None:
