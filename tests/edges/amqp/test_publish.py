@@ -1,6 +1,7 @@
 """Publishing to a real broker, read by another client."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pika
@@ -148,6 +149,26 @@ async def test_two_tries_of_one_event_never_swap_their_results(
     outcomes = await asyncio.gather(*(outcome(broker, event(topology, exchange="", routing_key=key)) for key in keys))
 
     assert outcomes == ["delivered", "Unroutable"] * 20
+
+
+async def test_a_canceled_try_takes_nothing_from_others_or_from_the_next(
+    start: Start, topology: Topology, pika_channel: BlockingChannel
+) -> None:
+    """Who waits no more leaves an answer that may come yet: it is taken for nobody else's, and others get theirs."""
+    broker = await start(topology)
+    replies = pika_channel.queue_declare("", exclusive=True).method.queue
+    await broker.publisher.publish(event(topology, exchange="", routing_key=replies))
+    lost = event(topology, 1, exchange="", routing_key="nowhere")
+    canceled = asyncio.create_task(outcome(broker, lost))
+    others = [asyncio.create_task(outcome(broker, replace(lost, message_id=f"other{n}"))) for n in range(9)]
+    await asyncio.sleep(0)  # now they are on their way
+    canceled.cancel()
+    await asyncio.wait({canceled})
+    again = await outcome(broker, replace(lost, routing_key=replies))
+
+    assert canceled.cancelled()
+    assert again == "delivered"
+    assert await asyncio.gather(*others) == ["Unroutable"] * 9
 
 
 async def test_a_full_queue_is_not_delivered(start: Start, topology: Topology, pika_channel: BlockingChannel) -> None:
