@@ -200,11 +200,11 @@ def _method(number: int, exchange: str, routing_key: str, bits: bytes) -> bytes:
 
 
 _name = lru_cache(1024)(short)
-"""The same for what comes with every message, as types do."""
+"""The same for what comes with every message: types, and names of headers."""
 
 
 @lru_cache(1024)
 def _header(name: str, value: str) -> bytes:
     """An entry of the headers; most tell of few connections and operations."""
     raw = value.encode()
-    return short(name) + LONG_TEXT.pack(b"S", len(raw)) + raw
+    return _name(name) + LONG_TEXT.pack(b"S", len(raw)) + raw
