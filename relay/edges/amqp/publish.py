@@ -63,12 +63,12 @@ class Publisher:
     @property
     def ready(self) -> bool:
         """Whether there is a connection to publish on, and the broker lets us."""
-        return self._connection is not None and not self._blocked and not self._connection.is_closed
+        return self._connection is not None and not self._blocked
 
     @property
     def blocked(self) -> bool:
         """Whether the broker has stopped publishers, by an alarm of its own."""
-        return self._connection is not None and self._blocked and not self._connection.is_closed
+        return self._connection is not None and self._blocked
 
     async def serve(self, connection: Connection) -> None:
         """Publish on this connection until it ends; raises Lost."""

@@ -11,7 +11,7 @@ from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import AMQPConnectionError, InvalidFrameError
 from hypothesis import given
 from hypothesis import strategies as st
-from pamqp import body, commands, encode, heartbeat
+from pamqp import commands, encode, heartbeat
 from pamqp import frame as library
 from yarl import URL
 
@@ -156,30 +156,31 @@ def test_any_payload_is_taken_or_refused(payload: bytes) -> None:
 
 
 def test_what_is_not_taken_is_the_library_s_in_its_order() -> None:
-    """Other methods of the channel, and all that comes on other channels, stay as they were."""
+    """Other methods and messages of the channel, and all that comes on other channels, stay as they were."""
     found: list[Delivery] = []
-    consuming, closing = commands.Basic.ConsumeOk("c"), commands.Channel.Close(0, "", 0, 0)
     stream = [
-        library.marshal(consuming, CHANNEL), DELIVERED, message(PLAIN, b"\0\0", [b"y"], OTHER),
-        DELIVERED, library.marshal(closing, CHANNEL),
+        library.marshal(commands.Basic.ConsumeOk("c"), CHANNEL), DELIVERED, message(PLAIN, b"\0\0", [b"y"], OTHER),
+        message(commands.Basic.GetOk(1).index.to_bytes(4) + bytes(15), b"\0\0", [b"z"]), DELIVERED,
+        library.marshal(commands.Channel.Close(0, "", 0, 0), CHANNEL),
     ]  # fmt: skip
     left = came(b"".join(stream), takers={CHANNEL: delivered(found)})
+    expected = [
+        (CHANNEL, "Basic.ConsumeOk"), (OTHER, "Basic.Deliver"), (OTHER, "ContentHeader"), (OTHER, "ContentBody"),
+        (CHANNEL, "Basic.GetOk"), (CHANNEL, "ContentHeader"), (CHANNEL, "ContentBody"), (CHANNEL, "Channel.Close"),
+    ]  # fmt: skip
 
-    assert [CHANNEL, OTHER, OTHER, OTHER, CHANNEL] == [each[0] for each in left[:-1]]
-    assert ["Basic.ConsumeOk", "Basic.Deliver", "ContentHeader", "ContentBody", "Channel.Close"] == [
-        each[1].name for each in left[:-1]
-    ]
-    assert isinstance(left[3][1], body.ContentBody)
+    assert expected == [(channel, each.name) for channel, each in left[:-1]]
     assert [b"x", b"x"] == [each.message.body for each in found]
 
 
-@pytest.mark.parametrize("kinds", ["mhm", "mm", "mhh", "mb", "mhx"])
-def test_frames_in_a_wrong_order_end_the_connection(kinds: str) -> None:
+@pytest.mark.parametrize("kinds", ["mhm", "mm", "mhh", "mb", "mhx", "m0", "m1"])
+def test_frames_that_make_no_message_end_the_connection(kinds: str) -> None:
     """A message whose end does not come is not passed over in silence, and none gets what belongs to another."""
     found: list[Delivery] = []
     parts = {
         "m": frame(1, CHANNEL, PLAIN), "h": frame(2, CHANNEL, struct.pack(">HHQH", 60, 0, 1, 0)),
         "b": frame(3, CHANNEL, b"x"), "x": frame(9, CHANNEL, b"x"),
+        "0": frame(2, CHANNEL, bytes(12)), "1": frame(2, CHANNEL, bytes(11)),
     }  # fmt: skip
     stream = DELIVERED + b"".join(parts[kind] for kind in kinds)
 
