@@ -73,7 +73,6 @@ _DROPS_OF_JOBS = (
     "drop_replies",
     "drop_vendor_jobs",
     "drop_results",
-    "drop_pictures",
     "drop_specs",
     "drop_jobs",
 )
@@ -121,9 +120,11 @@ class Changes:
     def run(self, writes: Sequence[Write], now: float) -> Script[Sequence[Outcome]]:
         """The whole group, as one transaction; the outcomes come in the order of the writes."""
         outcomes: list[Any] = [None] * len(writes)
+        by_kind: dict[type, list[int]] = {}
+        for place, write in enumerate(writes):
+            by_kind.setdefault(type(write.value), []).append(place)
         for kind, (_, change) in self._kinds.items():
-            places = [place for place, write in enumerate(writes) if type(write.value) is kind]
-            if places:
+            if places := by_kind.get(kind):
                 done = yield from change([writes[place] for place in places], now)
                 for place, outcome in zip(places, done, strict=True):
                     outcomes[place] = outcome
@@ -146,9 +147,7 @@ class Changes:
         winners = [(fresh[new.job.id][0], new) for new in news if new.job.id in fresh]
         if winners and not self._at_once:
             started = {key: new.start for key, new in winners if new.start is not None and fresh[new.job.id][1]}
-            jobs = {key: started[key].job if key in started else new.job for key, new in winners}
             yield Run("keep_specs", {"rows": dumps([self._spec(key, new) for key, new in winners])})
-            yield Run("keep_pictures", {"rows": dumps([(key, rows.picture(job)) for key, job in jobs.items()])})
             yield from _write_history((key, start.note) for key, start in started.items())
         yield from acts.write((new.act for _, new in winners), now)
         replies = [(key, rows.reply(new.reply)) for key, new in winners if new.reply is not None]
@@ -234,7 +233,7 @@ class Changes:
         if winners:
             changes: Sequence[tuple[int, JobMoved]] = [(key, write.value) for key, write in winners]
             if not self._at_once:
-                yield from _keep_pictures(changes)
+                yield from _keep_results(changes)
                 yield from _write_history((key, change.note) for key, change in changes)
                 yield from _know_callbacks(changes)
             woken, replies = yield from self._settle(changes, now)
@@ -426,8 +425,7 @@ def _asked_again(ask: Redeliver, state: str, now: float) -> Note:
     return Note(at=now, what="delivery.redelivered", state=state, detail={"delivery": ask.delivery_id, "by": ask.by})
 
 
-def _keep_pictures(changes: Sequence[tuple[int, JobMoved]]) -> Script[None]:
-    yield Run("renew_pictures", {"rows": dumps([(key, rows.picture(change.job)) for key, change in changes])})
+def _keep_results(changes: Sequence[tuple[int, JobMoved]]) -> Script[None]:
     results = [(key, dumps(change.job.result)) for key, change in changes if change.job.result is not None]
     if results:
         yield Run("keep_results", {"rows": dumps(results)})

@@ -673,14 +673,15 @@ DELETE FROM vendor_job WHERE job IN (SELECT value::bigint FROM jsonb_array_eleme
 -- name: drop_results
 DELETE FROM job_result WHERE job IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
 
--- name: drop_pictures
-DELETE FROM job_picture WHERE job IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
-
 -- name: drop_specs
 DELETE FROM job_spec WHERE job IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
 
 -- name: drop_jobs
-WITH dropped AS (DELETE FROM job WHERE key IN (SELECT value::bigint FROM jsonb_array_elements(:keys)))
+WITH dropped AS (
+    DELETE FROM job WHERE key IN (SELECT value::bigint FROM jsonb_array_elements(:keys))
+), unpictured AS (
+    DELETE FROM job_picture WHERE job IN (SELECT value::bigint FROM jsonb_array_elements(:keys))
+)
 DELETE FROM job_card WHERE key IN (SELECT value::bigint FROM jsonb_array_elements(:keys));
 
 -- name: give_up_deliveries

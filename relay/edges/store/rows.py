@@ -71,13 +71,16 @@ def new_job(new: NewJob, **beside: Any) -> str:
     """The row of the job table, and what is written beside it."""
     spec = new.job.spec
     hold = new.hold if new.delay <= 0 and not new.limited else None
+    start = new.start if hold is not None else None
     return dumps(
         {
             "id": new.job.id,
             "request_id": spec.request_id,
             "version": new.job.version,
             "state": new.job.state,
-            "started": new.start.job.state if new.start is not None and hold is not None else None,
+            "picture": picture(new.job),
+            "started": start.job.state if start is not None else None,
+            "started_picture": picture(start.job) if start is not None else None,
             "lane": new.job.lane,
             "delay": max(new.delay, 0.0),
             "timeout": new.timeout,
@@ -99,8 +102,6 @@ def beside_new_job(new: NewJob, vault: Vault) -> Mapping[str, Any]:
         "fingerprint": new.fingerprint,
         "spec": seal(new.job.spec, vault),
         "metadata": dumps(new.job.spec.metadata),
-        "picture": picture(new.job),
-        "started_picture": picture(new.start.job) if new.start is not None else None,
         "note": line(new.start.note) if new.start is not None and new.start.note is not None else None,
     }
 
@@ -119,6 +120,7 @@ def moved_job(change: JobMoved, **beside: Any) -> str:
             "leased": timing != "ended" and change.hold is not None,
             "vendor_job_id": job.vendor_job_id,
             "error_code": job.error.code if job.error else None,
+            "picture": picture(job),
             "heard": change.heard.digest if change.heard is not None else None,
             **beside,
         }
@@ -128,7 +130,6 @@ def moved_job(change: JobMoved, **beside: Any) -> str:
 def beside_moved_job(change: JobMoved) -> Mapping[str, Any]:
     """What other tables hold of a job's move."""
     return {
-        "picture": picture(change.job),
         "result": dumps(change.job.result) if change.job.result is not None else None,
         "further": list(further_ids(change.job)),
         "note": line(change.note) if change.note is not None else None,

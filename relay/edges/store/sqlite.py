@@ -309,6 +309,7 @@ def _opened(path: str, patience: float) -> apsw.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     db = apsw.Connection(path)
     db.set_busy_timeout(round(patience * 1000))
+    db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # else some queries are planned anew for each other `:stage`
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints are timed, apart from commits

@@ -5,7 +5,7 @@
 -- name: accept_jobs
 -- New jobs; those whose request id is taken are left out. What is leased at once may be further already: `started`.
 INSERT INTO job (id, request_id, version, state, lane, due, leased, deadline, limited, waits_from,
-                 connection, vendor, operation, correlation_id, accepted_at)
+                 connection, vendor, operation, correlation_id, accepted_at, picture)
 SELECT r.value ->> 'id', r.value ->> 'request_id', r.value ->> 'version',
        coalesce(iif(l.lane IS NULL, r.value ->> 'started', NULL), r.value ->> 'state'), r.value ->> 'lane',
        :now + CASE WHEN r.value ->> 'limited' THEN (r.value ->> 'delay') + (r.value ->> 'timeout')
@@ -15,7 +15,8 @@ SELECT r.value ->> 'id', r.value ->> 'request_id', r.value ->> 'version',
        :now + (r.value ->> 'delay') + (r.value ->> 'timeout'),
        r.value ->> 'limited', iif(r.value ->> 'limited', :now + (r.value ->> 'delay'), NULL),
        r.value ->> 'connection', r.value ->> 'vendor', r.value ->> 'operation', r.value ->> 'correlation_id',
-       r.value ->> 'accepted_at'
+       r.value ->> 'accepted_at',
+       coalesce(iif(l.lane IS NULL, r.value ->> 'started_picture', NULL), r.value ->> 'picture')
 FROM jsonb_each(:rows) AS r
 LEFT JOIN lane AS l ON l.stage = 'work' AND l.lane = r.value ->> 'lane' AND l.slots IS NOT NULL
 WHERE true
@@ -25,10 +26,6 @@ RETURNING id, key, leased, deadline;
 -- name: keep_specs
 INSERT INTO job_spec (job, fingerprint, spec, metadata)
 SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3 FROM jsonb_each(:rows) AS r;
-
--- name: keep_pictures
-INSERT INTO job_picture (job, picture)
-SELECT r.value ->> 0, r.value ->> 1 FROM jsonb_each(:rows) AS r;
 
 -- name: note_replies
 -- Queues that want jobs' events; those that are new come back.
@@ -61,7 +58,8 @@ SET version = job.version + 1,
     lapses = 0,
     ended = iif(r.value ->> 'timing' = 'ended', coalesce(job.ended, :now), NULL),
     vendor_job_id = r.value ->> 'vendor_job_id',
-    error_code = r.value ->> 'error_code'
+    error_code = r.value ->> 'error_code',
+    picture = r.value ->> 'picture'
 FROM jsonb_each(:rows) AS r
 WHERE job.id = r.value ->> 'id'
   AND job.version = r.value ->> 'version'
@@ -69,9 +67,6 @@ WHERE job.id = r.value ->> 'id'
   AND (r.value ->> 'heard' IS NULL
        OR NOT EXISTS (SELECT 1 FROM callback AS k WHERE k.job = job.key AND k.digest = r.value ->> 'heard'))
 RETURNING id, key, deadline;
-
--- name: renew_pictures
-UPDATE job_picture SET picture = r.value ->> 1 FROM jsonb_each(:rows) AS r WHERE job = r.value ->> 0;
 
 -- name: keep_results
 INSERT INTO job_result (job, result)
@@ -185,13 +180,13 @@ ON CONFLICT DO NOTHING;
 -- Of a handled callback only the digest stays.
 UPDATE callback SET version = callback.version + 1, request = NULL, due = NULL, leased = 0, postponed = 0
 FROM jsonb_each(:rows) AS r
-WHERE callback.id = r.value ->> 0 AND callback.version = r.value ->> 1
+WHERE callback.id = r.value ->> 0 AND callback.version = r.value ->> 1 AND callback.request IS NOT NULL
 RETURNING id, job;
 
 -- name: consume_callbacks
 -- The same, where the job's version was the guard.
 UPDATE callback SET version = version + 1, request = NULL, due = NULL, leased = 0, postponed = 0
-WHERE id IN (SELECT value FROM jsonb_each(:rows));
+WHERE id IN (SELECT value FROM jsonb_each(:rows)) AND request IS NOT NULL;
 
 -- name: postpone_callbacks
 -- To wait for the job's submit, or for a while; not at all where the submit has ended meanwhile.
@@ -200,7 +195,8 @@ SET version = callback.version + 1, leased = 0, lapses = 0,
     postponed = j.state = 'submitting',
     due = iif(j.state = 'submitting', :now + (r.value ->> 2), :now)
 FROM jsonb_each(:rows) AS r, job AS j
-WHERE callback.id = r.value ->> 0 AND callback.version = r.value ->> 1 AND j.key = callback.job
+WHERE callback.id = r.value ->> 0 AND callback.version = r.value ->> 1 AND callback.request IS NOT NULL
+  AND j.key = callback.job
 RETURNING id, postponed;
 
 -- name: wake_callbacks
@@ -345,20 +341,18 @@ UPDATE lane SET closed_until = :now WHERE slots = 1;
 
 -- name: jobs_by_id
 -- Whole jobs.
-SELECT j.key, j.id, j.version, j.state, j.lapses, j.deadline, j.accepted_at, s.spec, p.picture, o.result
+SELECT j.key, j.id, j.version, j.state, j.lapses, j.deadline, j.accepted_at, s.spec, j.picture, o.result
 FROM jsonb_each(:rows) AS r
 CROSS JOIN job AS j ON j.id = r.value
 JOIN job_spec AS s ON s.job = j.key
-JOIN job_picture AS p ON p.job = j.key
 LEFT JOIN job_result AS o ON o.job = j.key;
 
 -- name: jobs_by_key
 -- Whole jobs.
-SELECT j.key, j.id, j.version, j.state, j.lapses, j.deadline, j.accepted_at, s.spec, p.picture, o.result
+SELECT j.key, j.id, j.version, j.state, j.lapses, j.deadline, j.accepted_at, s.spec, j.picture, o.result
 FROM json_each(:keys) AS r
 CROSS JOIN job AS j ON j.key = r.value
 JOIN job_spec AS s ON s.job = j.key
-JOIN job_picture AS p ON p.job = j.key
 LEFT JOIN job_result AS o ON o.job = j.key;
 
 -- name: callbacks_by_key
@@ -399,8 +393,8 @@ WHERE d.id = :id ORDER BY a.key;
 
 -- name: jobs
 -- A page of jobs, newest first, without their results.
-SELECT j.key, j.id, j.version, j.state, j.lapses, j.deadline, j.accepted_at, s.spec, p.picture, NULL
-FROM job AS j JOIN job_spec AS s ON s.job = j.key JOIN job_picture AS p ON p.job = j.key
+SELECT j.key, j.id, j.version, j.state, j.lapses, j.deadline, j.accepted_at, s.spec, j.picture, NULL
+FROM job AS j JOIN job_spec AS s ON s.job = j.key
 WHERE {where}
 ORDER BY j.accepted_at DESC, j.key DESC
 LIMIT :limit;
@@ -577,9 +571,6 @@ DELETE FROM vendor_job WHERE job IN (SELECT value FROM json_each(:keys));
 
 -- name: drop_results
 DELETE FROM job_result WHERE job IN (SELECT value FROM json_each(:keys));
-
--- name: drop_pictures
-DELETE FROM job_picture WHERE job IN (SELECT value FROM json_each(:keys));
 
 -- name: drop_specs
 DELETE FROM job_spec WHERE job IN (SELECT value FROM json_each(:keys));

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from relay.edges.store import PostgresStore, SqliteStore
+from relay.edges.store import sqlite as engine_room
 from relay.edges.vault import Vault, new_key
 from relay.ports import Store
 
@@ -77,6 +78,15 @@ class SqliteEngine:
 
     async def do(self, statements: str) -> None:
         with closing(apsw.Connection(self.path)) as db:
+            db.execute(statements)
+
+    def left_by(self, newest: int, statements: str) -> None:
+        """The file as a relay of so many migrations left it, with what these statements wrote."""
+        with closing(apsw.Connection(self.path)) as db:
+            db.execute("CREATE TABLE migration (number INTEGER PRIMARY KEY, name TEXT, at REAL) STRICT")
+            for number, name, text in engine_room.migrations()[:newest]:
+                db.execute(text)
+                db.execute("INSERT INTO migration VALUES (?, ?, 0)", (number, name))
             db.execute(statements)
 
     def files(self) -> list[Path]:

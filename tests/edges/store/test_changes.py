@@ -10,7 +10,6 @@ import asyncpg
 import pytest
 
 from relay.edges.store import PostgresStore
-from relay.edges.store import sqlite as engine_room
 from relay.ports import (
     SUBSCRIPTION_LANE,
     Attempt,
@@ -301,13 +300,17 @@ async def test_another_past_is_settled_anew(store: Store) -> None:
     assert mark == await store.mark_feed("deliveries", FeedMark())
 
 
-async def test_deliveries_of_before_are_followed(sqlite: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deliveries_of_before_are_followed(sqlite: SqliteEngine) -> None:
     """A file that kept no changes is taken over: those deliveries that were there are told when they change."""
-    known = engine_room.migrations()
-    monkeypatch.setattr(engine_room, "migrations", lambda: known[:7])
-    await announced(await sqlite.open(), "d")
-    monkeypatch.setattr(engine_room, "migrations", lambda: known)
-    store = await sqlite.reopened()
+    sqlite.left_by(
+        7,
+        """
+        INSERT INTO event (key, id, type, body, at) VALUES (1, 'e', 'onJobSuccess', '{}', 0);
+        INSERT INTO delivery (id, event, kind, lane, host, target, state, since, created_at, due, leased)
+        VALUES ('d', 1, 'url', 'hooks', 'hooks', '', 'pending', 0, 0, 0, 0);
+        """,
+    )
+    store = await sqlite.open()
     follower = Follower(store)
     before = await follower.look()
     await tried(store)

@@ -10,7 +10,6 @@ import asyncpg
 import pytest
 
 from relay.edges.store import PostgresStore
-from relay.edges.store import sqlite as engine_room
 from relay.ports import DeliveryMoved, Event, FeedMark, FeedPage, JobMoved, Redeliver, Reply, RequestRefused, Store
 from tests.edges.store.conftest import Engine, PostgresEngine, SqliteEngine
 from tests.edges.store.making import accepted, claim_delivery, delivery, ended, event, new, record
@@ -173,13 +172,10 @@ async def test_commits_are_heard(store: Store) -> None:
     assert heard == ["event", *["delivery"] * 4]
 
 
-async def test_events_of_before_are_followed(sqlite: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_events_of_before_are_followed(sqlite: SqliteEngine) -> None:
     """A file in which positions could be given twice is taken over with its events, and positions go on from there."""
-    known = engine_room.migrations()
-    monkeypatch.setattr(engine_room, "migrations", lambda: known[:6])
-    await told(await sqlite.open(), "old")
-    monkeypatch.setattr(engine_room, "migrations", lambda: known)
-    store = await sqlite.reopened()
+    sqlite.left_by(6, "INSERT INTO event (id, type, body, at) VALUES ('old', 'onJobSuccess', '{}', 0)")
+    store = await sqlite.open()
     follower = Follower(store)
     await told(store, "new")
 

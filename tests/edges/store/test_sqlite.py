@@ -15,14 +15,15 @@ from pathlib import Path
 import apsw
 import pytest
 
-from relay.edges.store import CannotOpen, SqliteStore, StoreBroken, migrate, open_store, sqlite_path
+from relay.core.vendor import Callback
+from relay.edges.store import CannotOpen, SqliteStore, StoreBroken, migrate, open_store, rows, sqlite_path
 from relay.edges.store import sqlite as engine_room
 from relay.edges.store.queries import Queries
 from relay.edges.store.script import Run
 from relay.edges.vault import Vault, new_key
-from relay.ports import Accepted, Claim, StoreUnavailable
+from relay.ports import Accepted, CallbackDone, CallbackKept, Claim, Recorded, StoreUnavailable
 from tests.edges.store.conftest import SqliteEngine
-from tests.edges.store.making import accepted, claim, claim_job, ended, new, record
+from tests.edges.store.making import accepted, callback, claim, claim_job, ended, new, record, spec
 from tests.edges.store.workers import assert_all_there, said, started
 
 KEY = new_key()
@@ -377,6 +378,33 @@ async def test_a_migration_is_whole_or_not_at_all(sqlite: SqliteEngine, monkeypa
     monkeypatch.setattr(engine_room, "migrations", lambda: [*known, (900, "900_later.sql", good)])
 
     assert await asyncio.to_thread(migrate, sqlite.url) == ["900_later.sql"]
+
+
+async def test_a_job_of_before_is_carried_over(sqlite: SqliteEngine) -> None:
+    """How far it had come, the callback that waits for it, and those of which only the digest is known."""
+    asked, came = rows.seal(spec(), sqlite.vault), Callback(method="POST", headers={}, query={}, body=b"{}")
+    sqlite.left_by(
+        9,
+        f"""
+        INSERT INTO job (key, id, request_id, version, state, lane, due, leased, deadline, connection, vendor,
+                         operation, accepted_at)
+        VALUES (7, 'job_1', 'r', 3, 'running', 'acme', 0, 0, 2e6, 'acme', 'tailer', 'run', 0);
+        INSERT INTO job_spec (job, fingerprint, spec, metadata) VALUES (7, 'f', '{asked}', '{{}}');
+        INSERT INTO job_picture (job, picture) VALUES (7, '{{"key": "k", "attempt": 2}}');
+        INSERT INTO callback (id, job, digest, lane, request, due, leased)
+        VALUES ('cb_1', 7, 'waits', 'acme', '{rows.sealed_callback(came, sqlite.vault)}', 0, 0),
+               ('cb_2', 7, 'handled', 'acme', NULL, NULL, 0);
+        """,
+    )
+    store = await sqlite.open()
+
+    job = await store.job("job_1")
+    assert job is not None
+    assert ("k", 2) == (job.key, job.attempt)
+    (waiting,) = (await claim(store, "receive")).callbacks
+    assert ("cb_1", came) == (waiting.id, waiting.callback)
+    assert CallbackKept(job=job, stored=None, repeat=True) == await store.record(callback(job, "handled"))
+    assert Recorded() == await store.record(CallbackDone(callback=waiting))
 
 
 def test_migrations_are_numbered_without_gaps() -> None:
