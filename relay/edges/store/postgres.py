@@ -22,7 +22,7 @@ from relay.edges.store.migrations import CannotOpen, Migration, known, missing
 from relay.edges.store.queries import Queries
 from relay.edges.store.script import Outcome, Row, Run, Script, Write
 from relay.edges.store.scripted import Ask, ScriptedStore
-from relay.edges.store.writer import Observe, StoreBroken, Writer
+from relay.edges.store.writer import Observe, StoreBroken
 from relay.ports import Claim, StoreUnavailable, Vault
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class PostgresStore(ScriptedStore):
     def __init__(
         self, url: str, vault: Vault, clock: Callable[[], float] | None, observe: Observe | None, patience: float
     ) -> None:
-        super().__init__(vault, at_once=True)
+        super().__init__(vault, observe, at_once=True)
         self._url = url
         self._place = place_of(url)
         self._clock = clock
@@ -83,7 +83,6 @@ class PostgresStore(ScriptedStore):
             "acts.postgres.sql",
             "feeds.postgres.sql",
         )
-        self._writer = Writer(self._transact, observe)
         self._id = secrets.token_hex(8)
         self._known = False
         self._db: Connection | None = None
@@ -144,10 +143,6 @@ class PostgresStore(ScriptedStore):
         return await self._read(lambda now: _counted(self._id, now))
 
     # --- writing ---
-
-    async def _write(self, write: Write) -> Outcome:
-        outcome: Outcome = await self._writer.write(write)
-        return outcome
 
     async def _transact(self, writes: Sequence[Write]) -> Sequence[Outcome]:
         """All of it, in the order of the keys: groups of several relays then never wait for each other in a circle."""

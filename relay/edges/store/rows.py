@@ -152,7 +152,7 @@ def _timing(change: JobMoved) -> tuple[str, float | None]:
 def picture(job: Job) -> str:
     """How far a job has come."""
     told = vars(job)
-    return dumps({name: told[name] for name, default in _PICTURE.items() if told[name] != default})
+    return dumps({name: told[name] for name, default in _PICTURE.items() if told[name] is not default})
 
 
 def further_ids(job: Job) -> Iterable[str]:

@@ -1,7 +1,7 @@
 """The Store port by scripts, the same for every engine: an engine says how a change is written and a question read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar, overload
 
@@ -11,6 +11,7 @@ from relay.edges.store import feeds, kept, subscriptions
 from relay.edges.store.changes import Changes, Sweep
 from relay.edges.store.reads import Reads
 from relay.edges.store.script import Outcome, Script, Write
+from relay.edges.store.writer import Observe, Writer
 from relay.ports import (
     Accepted,
     Act,
@@ -72,14 +73,15 @@ class ScriptedStore(ABC):
     empty event body.
     """
 
-    def __init__(self, vault: Vault, *, at_once: bool) -> None:
+    def __init__(self, vault: Vault, observe: Observe | None, *, at_once: bool) -> None:
         self._changes = Changes(vault, at_once=at_once)
         self._reads = Reads(vault)
+        self._writer = Writer(self._transact, observe)
         self._hearers: list[tuple[FeedName, Callable[[], None]]] = []
 
     @abstractmethod
-    async def _write(self, write: Write) -> Outcome:
-        """The write's outcome, once its group is committed."""
+    async def _transact(self, writes: Sequence[Write]) -> Sequence[Outcome]:
+        """Do a group of writes, as the writer wants it; their outcomes."""
 
     @abstractmethod
     async def _read(self, ask: Ask[T]) -> T:
@@ -95,9 +97,8 @@ class ScriptedStore(ABC):
 
     # --- writing ---
 
-    async def accept(self, new: NewJob) -> Accepted | Repeat | Conflict:
-        outcome: Accepted | Repeat | Conflict = await self._done(new)
-        return outcome
+    def accept(self, new: NewJob) -> Coroutine[Any, Any, Accepted | Repeat | Conflict]:
+        return self._done(new)
 
     @overload
     async def record(self, change: JobMoved) -> Recorded | Stale: ...
@@ -121,8 +122,8 @@ class ScriptedStore(ABC):
     async def record(self, change: ConnectionTurned) -> Recorded | Stale: ...
     @overload
     async def record(self, change: Act) -> Recorded: ...
-    async def record(self, change: Any) -> Any:
-        return await self._done(change)
+    def record(self, change: Any) -> Any:
+        return self._done(change)
 
     @contextmanager
     def hearing(self, feed: FeedName, wake: Callable[[], None]) -> Iterator[None]:
@@ -133,9 +134,8 @@ class ScriptedStore(ABC):
         finally:
             self._hearers.remove(hearer)
 
-    async def claim(self, want: Claim) -> Claimed:
-        claimed: Claimed = await self._done(want)
-        return claimed
+    def claim(self, want: Claim) -> Coroutine[Any, Any, Claimed]:
+        return self._done(want)
 
     async def borrow(self, connection: str, holder: str, hold: float) -> Borrowed | None:
         borrowed: Borrowed | None = await self._done(kept.Borrow(connection, holder, hold))
@@ -154,7 +154,7 @@ class ScriptedStore(ABC):
         return done
 
     async def _done(self, change: Any) -> Any:
-        outcome = await self._write(self._changes.prepared(change))
+        outcome: Outcome = await self._writer.write(self._changes.prepared(change))
         if self._hearers:
             told = feeds.told_by(change)
             for feed, wake in self._hearers:

@@ -19,7 +19,7 @@ from relay.edges.store.migrations import CannotOpen, Migration, known, missing
 from relay.edges.store.queries import QUEUES, Queries
 from relay.edges.store.script import Outcome, Run, Script, Write
 from relay.edges.store.scripted import Ask, ScriptedStore
-from relay.edges.store.writer import Observe, StoreBroken, Writer
+from relay.edges.store.writer import Observe, StoreBroken
 from relay.ports import StoreUnavailable, Vault
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ class SqliteStore(ScriptedStore):
     def __init__(
         self, path: str, vault: Vault, clock: Callable[[], float], observe: Observe | None, patience: float
     ) -> None:
-        super().__init__(vault, at_once=False)
+        super().__init__(vault, observe, at_once=False)
         self._path = path
         self._clock = clock
         self._patience = patience
@@ -89,7 +89,6 @@ class SqliteStore(ScriptedStore):
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-write")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
         self._readers: SimpleQueue[apsw.Connection] = SimpleQueue()
-        self._writer = Writer(self._transact, observe)
         self._held = contextlib.ExitStack()
         self._unchecked = False
         self._checkpoints: asyncio.Task[None] | None = None
@@ -137,10 +136,6 @@ class SqliteStore(ScriptedStore):
 
     async def replicas(self) -> int:
         return 1
-
-    async def _write(self, write: Write) -> Outcome:
-        outcome: Outcome = await self._writer.write(write)
-        return outcome
 
     async def _transact(self, writes: Sequence[Write]) -> Sequence[Outcome]:
         return await self._in_writer(lambda: self._commit(writes))
