@@ -12,6 +12,7 @@ from relay.core.flow import Flow, TransportError
 from relay.core.job import Job, State
 from relay.core.lifecycle import LAPSES_ALLOWED
 from relay.core.vendor import Account, Callback, Operation, Reporting, Verify
+from relay.limits import Limit
 from relay.log import get_logger
 from relay.metrics import Metrics
 from relay.ports import (
@@ -70,6 +71,7 @@ class Receive:
         self._clock = clock
         self._metrics = metrics
         self._loop = loop
+        self._limit = Limit(loop.capacity.act_timeout)
         self._at_hand: dict[str, Job] = {}
         self._next_drop = 0.0
 
@@ -275,11 +277,11 @@ class Receive:
         if operation is None or operation.callback is None:
             return facts.Nudged(reason="this operation's callbacks say nothing by themselves")
         flow = operation.callback.read(account.connection, job, callback)
-        limit = self._loop.capacity.act_timeout
         try:
-            async with asyncio.timeout(limit):
+            with self._limit:
                 return await self._vendors.run(account.connection.name, flow)
         except TimeoutError:
+            limit = self._loop.capacity.act_timeout
             return facts.Nudged(reason=f"the callback could not be confirmed within {limit:g} s")
         except TransportError as error:
             return facts.Nudged(reason=f"the callback could not be confirmed: {error}")

@@ -1,6 +1,5 @@
 """Work: the one outward act that a due job needs, and the fact that came of it."""
 
-import asyncio
 from collections.abc import Mapping
 from time import monotonic
 from typing import TypeAlias, assert_never
@@ -14,6 +13,7 @@ from relay.core.job import ErrorCode, Job, JobError, State, VendorCancel
 from relay.core.lifecycle import Cancel, Find, Learn, Poll, Rest, Submit, next_act
 from relay.core.schedule import hinted
 from relay.core.vendor import Account, Operation
+from relay.limits import Limit
 from relay.log import get_logger
 from relay.metrics import Metrics
 from relay.ports import FlowFailed, JobMoved, LaneMark, Store, Vendors
@@ -56,6 +56,7 @@ class Work:
         self._metrics = metrics
         self._hold = capacity.lease
         self._act_timeout = capacity.act_timeout
+        self._limit = Limit(capacity.act_timeout)
 
     async def act(self, job: Job) -> None:
         """Do what is to be done with a job that is leased to this process."""
@@ -111,7 +112,7 @@ class Work:
         started = monotonic()
         name = type(act).__name__.lower()
         try:
-            async with asyncio.timeout(self._act_timeout):
+            with self._limit:
                 fact = await self._vendors.run(account.connection.name, self._flow(job, act, account, operation))
         except TimeoutError:
             fact = _unheard(job, act, operation, NoAnswer(f"the conversation took longer than {self._act_timeout:g} s"))

@@ -26,7 +26,7 @@ WRONG: Mapping[str, tuple[Any, str, str]] = {
     "bad-key": (
         {**RUN, "webhooks": [{"url": "https://example.com/", "secretKey": "whsec_!"}]},
         "invalid_request",
-        "webhooks[0]",
+        "webhooks[0].secretKey",
     ),
 }
 """What is asked, and the code and the place that are told."""
