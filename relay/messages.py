@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import (
@@ -432,7 +433,14 @@ def _error(error: JobError) -> dict[str, JsonValue]:
 
 def rfc3339(at: float) -> str:
     """Unix seconds as RFC 3339 in UTC, milliseconds and a Z."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    seconds, thousandths = divmod(round(at * 1e6) // 1000, 1000)
+    return f"{_to_the_second(seconds)}.{thousandths:03d}Z"
+
+
+@lru_cache(64)
+def _to_the_second(at: int) -> str:
+    """Nearly all times that are written are of the last few seconds."""
+    return datetime.fromtimestamp(at, UTC).isoformat()[:-6]
 
 
 # --- refusals ---

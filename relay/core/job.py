@@ -212,6 +212,12 @@ def new_job_id(now: float, entropy: bytes) -> str:
     return "job_" + ulid(now, entropy)
 
 
+def new_key(entropy: bytes) -> str:
+    """A UUID of version 4, of the given 16 bytes."""
+    text = entropy.hex()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[entropy[8] & 3]}{text[17:20]}-{text[20:]}"
+
+
 def ulid(now: float, entropy: bytes) -> str:
     """26 characters of Crockford's base 32 that sort by time."""
     number = int(now * 1000) << 80 | int.from_bytes(entropy[:10])

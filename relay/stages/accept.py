@@ -6,7 +6,6 @@ A message is acknowledged only after its job is committed; while the store is aw
 import asyncio
 import hashlib
 import re
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -19,7 +18,7 @@ from relay import entropy, failpoints
 from relay.core import cloudevents
 from relay.core.fixed import fixed
 from relay.core.flow import JsonValue, strict_json
-from relay.core.job import ErrorCode, Job, JobError, JobSpec, State, Target, new_job_id
+from relay.core.job import ErrorCode, Job, JobError, JobSpec, State, Target, new_job_id, new_key
 from relay.core.schedule import backoff
 from relay.core.vendor import Account, Operation
 from relay.log import get_logger
@@ -189,7 +188,7 @@ class Accept:
         job = Job(
             id=new_job_id(now, entropy.draw(10)),
             spec=spec,
-            key=str(uuid.UUID(bytes=entropy.draw(16), version=4)),
+            key=new_key(entropy.draw(16)),
             accepted_at=now,
             waiting_for="one of the connection's places at the vendor (maxInFlight)" if limited else None,
         )

@@ -1,12 +1,13 @@
 """What a job, its states and its errors say of themselves."""
 
 import re
+import uuid
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.job import ADVICE, NOWHERE, TERMINAL, ErrorCode, State, new_job_id, ulid
+from relay.core.job import ADVICE, NOWHERE, TERMINAL, ErrorCode, State, new_job_id, new_key, ulid
 from tests.core.strategies import a_job, a_spec, an_error
 
 
@@ -52,6 +53,12 @@ def test_an_id_holds_all_that_it_was_made_of(now: float, entropy: bytes) -> None
 
     digits = name.removeprefix("job_").translate(str.maketrans("JKMNPQRSTVWXYZ", "IJKLMNOPQRSTUV"))
     assert (int(now * 1000), entropy) == (int(digits, 32) >> 80, (int(digits, 32) % 2**80).to_bytes(10))
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_a_key_is_a_random_uuid(entropy: bytes) -> None:
+    """Of version 4, with all that it was made of but the six bits that say so."""
+    assert str(uuid.UUID(bytes=entropy, version=4)) == new_key(entropy)
 
 
 def test_secrets_of_a_request_are_not_in_its_repr() -> None:
