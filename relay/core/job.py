@@ -215,7 +215,7 @@ def new_job_id(now: float, entropy: bytes) -> str:
 def new_key(entropy: bytes) -> str:
     """A UUID of version 4, of the given 16 bytes."""
     text = entropy.hex()
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[entropy[8] & 3]}{text[17:20]}-{text[20:]}"
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[entropy[8] >> 4 & 3]}{text[17:20]}-{text[20:]}"
 
 
 def ulid(now: float, entropy: bytes) -> str:
