@@ -267,16 +267,15 @@ class Loop(Generic[R]):
 
     def _start(self, turn: Coroutine[None, None, None], row: R) -> None:
         task = asyncio.create_task(turn, name=f"{self.stage}:{row.id}")
-        loop = asyncio.get_running_loop()
-        self._tasks[task] = loop.time() + self.hold
+        self._tasks[task] = monotonic() + self.hold
         if self._breaking is None:
-            self._breaking = loop.call_later(min(BREAK_EVERY, self.hold), self._break_off)
+            self._break_off()
 
     def _break_off(self) -> None:
         """Break off what has outlasted its lease. One timer for all: one for each act would cost a tenth of it."""
-        loop = asyncio.get_running_loop()
+        now, loop = monotonic(), asyncio.get_running_loop()
         for task, until in self._tasks.items():
-            if until <= loop.time() and not task.done():
+            if until <= now and not task.done():
                 self._overdue.add(task)
                 task.cancel()
         pause = min(BREAK_EVERY, self.hold)
