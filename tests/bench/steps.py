@@ -23,6 +23,7 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("relay/__main__.py", LOOP),
     ("relay/log.py", "logs"),
     ("structlog/", "logs"),
+    ("relay/metrics.py", "metrics"),
     ("prometheus_client/", "metrics"),
     ("relay/edges/amqp/publish.py", "publish"),
     ("relay/edges/amqp/consume.py", "consume"),
