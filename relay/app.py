@@ -124,8 +124,8 @@ class Relay:
         metrics = Metrics()
 
         def observe(size: int, seconds: float) -> None:
-            metrics.group_size.labels().observe(size)
-            metrics.commit_seconds.labels().observe(seconds)
+            metrics.group_size.observe(size)
+            metrics.commit_seconds.observe(seconds)
 
         store = await open_store(settings.database.url.get_secret_value(), vault, observe=observe)
         try:

@@ -1,92 +1,14 @@
 """What relay counts, for Prometheus: base units, `relay_` names, labels of low cardinality only."""
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from itertools import accumulate
-from math import inf
-from typing import Generic, TypeVar
+from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Gauge
-from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _JOB_SECONDS = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 86400)
 
-T = TypeVar("T")
-
-
-class Count:
-    """How often something has happened."""
-
-    __slots__ = ("times",)
-
-    def __init__(self) -> None:
-        self.times = 0
-
-    def inc(self) -> None:
-        """Once more."""
-        self.times += 1
-
-
-class Spread:
-    """How what was observed spreads over buckets, by their upper bounds, and its sum."""
-
-    __slots__ = ("bounds", "sum", "times")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.times = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def observe(self, amount: float) -> None:
-        """One more, of so much."""
-        self.times[bisect_left(self.bounds, amount)] += 1
-        self.sum += amount
-
-
-class _Family(Collector, Generic[T]):
-    """A child for each combination of its labels' values. The library's own take a lock for each step: these are
-    counted on the event loop alone, though they may be read beside it."""
-
-    def __init__(self, name: str, text: str, labels: tuple[str, ...], make: Callable[[], T]) -> None:
-        self._told = (name, text)
-        self._names = labels
-        self._make = make
-        self._children: dict[tuple[str, ...], T] = {}
-        self.labels = cache(self._child)
-        if not labels:
-            self.labels()
-
-    def _child(self, *values: str) -> T:
-        assert len(values) == len(self._names), f"{self._told[0]} has the labels {self._names}"
-        child = self._children[values] = self._make()
-        return child
-
-
-class Counter(_Family[Count]):
-    """Things that happen, by their labels."""
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """As the library writes it."""
-        family = CounterMetricFamily(*self._told, labels=self._names)
-        for values, count in list(self._children.items()):
-            family.add_metric(values, count.times)
-        yield family
-
-
-class Histogram(_Family[Spread]):
-    """Amounts that are observed, by their labels."""
-
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        """As the library writes it."""
-        family = HistogramMetricFamily(*self._told, labels=self._names)
-        for values, spread in list(self._children.items()):
-            bounds = map(floatToGoString, (*spread.bounds, inf))
-            family.add_metric(values, list(zip(bounds, accumulate(spread.times), strict=True)), spread.sum)
-        yield family
+Family = TypeVar("Family", Counter, Histogram)
 
 
 class Metrics:
@@ -96,17 +18,13 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
-            family = Counter(f"relay_{name}", text, labels, Count)
-            registry.register(family)
-            return family
+            return _quick(Counter(f"relay_{name}", text, labels, registry=registry))
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"relay_{name}", text, labels, registry=registry)
 
         def histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
-            family = Histogram(f"relay_{name}", text, labels, lambda: Spread(buckets))
-            registry.register(family)
-            return family
+            return _quick(Histogram(f"relay_{name}", text, labels, registry=registry, buckets=buckets))
 
         self.requests = counter("requests_total", "Requests by how they were received.", "source", "outcome")
         self.jobs = gauge("jobs", "Jobs by state.", "state", "connection")
@@ -131,3 +49,9 @@ class Metrics:
         )
         self.commit_seconds = histogram("store_commit_seconds", "Length of a group's transaction.")
         self.loop_lag = gauge("event_loop_lag_seconds", "How late the event loop wakes.")
+
+
+def _quick(family: Family) -> Family:
+    """With its children at hand: the library looks each up under a lock. For those alone that are never cleared."""
+    family.labels = cache(family.labels)  # type: ignore[method-assign]
+    return family

@@ -316,7 +316,7 @@ async def test_broker_and_http_are_one_relay(tmp_path: Path, vendor: TrifactaSim
             status, _ = await ask(relay, {**RUN, "requestId": "r"})
             vendor.finish(next(iter(vendor.job_groups)), "Complete")
             events = relay.metrics.attempts.labels("exchange", "delivered")
-            await until(lambda: events.times == 1)
+            await until(lambda: events._value.get() == 1)
             ready = orjson.loads((await look(relay, "/readyz"))[1])
             _, metrics = await look(relay, "/metrics")
 
