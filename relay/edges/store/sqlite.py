@@ -28,6 +28,8 @@ OLDEST_SQLITE = (3, 51, 3)
 """Earlier ones can lose commits when a checkpoint meets a write (the WAL-reset bug)."""
 READERS = 2
 CHECKPOINT_EVERY = 1.0
+STATEMENTS = 512
+"""So many statements later one is planned anew, if it has not run since."""
 CATCH_UP = 0.02
 """So much faster or slower than time goes the store's clock, until it is where the machine's is: no lease ends before
 the act that it is for."""
@@ -304,7 +306,7 @@ def only_process(path: str) -> Iterator[None]:
 
 def _opened(path: str, patience: float) -> apsw.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    db = apsw.Connection(path)
+    db = apsw.Connection(path, statementcachesize=STATEMENTS)
     db.set_busy_timeout(round(patience * 1000))
     db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # else some queries are planned anew for each other `:stage`
     db.execute("PRAGMA journal_mode = WAL")
