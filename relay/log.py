@@ -37,7 +37,7 @@ def configure(level: Level = "info", form: Format = "json", *, for_good: bool = 
     structlog.configure(
         processors=[_prepared(form), _rendered if form == "json" else _console()],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=lambda *_: stderr,  # one for all, so that lines keep their order
+        logger_factory=lambda *_: stderr,  # one for all, so that the loop's lines keep their order
         cache_logger_on_first_use=False,
     )
     _Log.for_good = for_good
@@ -135,7 +135,8 @@ def _console() -> Processor:
 
 class _Stderr:
     """Writes lines, those of one turn of the event loop together: each write lets go of the interpreter's lock, and has
-    to win it back from the thread in which a store writes. A log that cannot be written (a full disk, a closed pipe)
+    to win it back from the thread in which a store writes. A process that is killed may take its last turn's lines with
+    it, but no warning or error: those are written at once. A log that cannot be written (a full disk, a closed pipe)
     must not stop the work."""
 
     def __init__(self) -> None:
@@ -146,28 +147,48 @@ class _Stderr:
 
     def msg(self, line: bytes | str) -> None:
         """Write one line before long."""
-        text = line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # before it, after it or beside it
-            self._write(text + b"\n")
+        loop = _running_loop()
+        if loop is None:  # before it, after it or beside it
+            self._write(_bytes(line))
             return
-        self._waiting += (text, b"\n")
+        self._waiting.append(_bytes(line))
         if self._loop is not loop:
             self._loop = loop
             loop.call_soon(self._end_turn)
 
-    debug = info = warning = error = critical = msg
+    def at_once(self, line: bytes | str) -> None:
+        """Write one line, and those that wait before it."""
+        self.msg(line)
+        if _running_loop() is not None:
+            self._flush()
+
+    debug = info = msg
+    warning = error = critical = at_once
 
     def _end_turn(self) -> None:
         self._loop = None
-        self._write(b"".join(self._waiting))
-        self._waiting.clear()
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            lines, self._waiting = self._waiting, []
+            self._write(b"".join(lines))
 
     def _write(self, text: bytes) -> None:
         with contextlib.suppress(OSError, ValueError):
             self._file.buffer.write(text)
             self._file.buffer.flush()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _bytes(line: bytes | str) -> bytes:
+    return (line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")) + b"\n"
 
 
 class _Bridge(logging.Handler):

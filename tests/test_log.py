@@ -188,7 +188,7 @@ async def test_lines_of_one_turn_are_written_together(lines: Any) -> None:
     log.configure("info", "json")
     first, second = log.get_logger(), log.get_logger()
     first.info("1")
-    second.warning("2")
+    second.info("2")
     await asyncio.to_thread(first.info, "aside")
     first.info("3")
     before = lines()
@@ -196,6 +196,16 @@ async def test_lines_of_one_turn_are_written_together(lines: Any) -> None:
 
     assert ["1", "2", "aside"] == sorted(line["event"] for line in before)
     assert ["3"] == [line["event"] for line in lines()]
+
+
+async def test_a_warning_is_written_at_once(lines: Any) -> None:
+    """With all lines before it: a process that is killed in the same turn has told what was wrong."""
+    log.configure("info", "json")
+    log.get_logger().info("1")
+    log.get_logger().warning("2")
+    log.get_logger().info("3")
+
+    assert ["1", "2"] == [line["event"] for line in lines()]
 
 
 def test_lines_that_an_event_loop_left_behind_are_written(lines: Any) -> None:

@@ -287,9 +287,10 @@ class Recorder:
         deliveries += self._subscribed(stem, job, kind)
         if self._events_exchange is not None:
             deliveries.insert(0, exchange_delivery(stem, self._events_exchange, job.spec.correlation_id))
+        event = _event(job, kind)
         reserved = {one.id: one.lane for one in deliveries if self._announce.reserve(one.lane)}
         ending = Ending(
-            event=_event(job, kind),
+            event=event,
             deliveries=tuple(deliveries),
             reply_delivery=reply_delivery,
             hold=self._announce.hold if reserved else None,

@@ -381,7 +381,8 @@ async def test_a_migration_is_whole_or_not_at_all(sqlite: SqliteEngine, monkeypa
 
 
 async def test_a_job_of_before_is_carried_over(sqlite: SqliteEngine) -> None:
-    """How far it had come, the callback that waits for it, and those of which only the digest is known."""
+    """How far it had come, the callback that waits for it, and those of which only the digest is known. One of which
+    nothing more is known (a repaired file) stops nothing."""
     asked, came = rows.seal(spec(), sqlite.vault), Callback(method="POST", headers={}, query={}, body=b"{}")
     sqlite.left_by(
         9,
@@ -391,6 +392,9 @@ async def test_a_job_of_before_is_carried_over(sqlite: SqliteEngine) -> None:
         VALUES (7, 'job_1', 'r', 3, 'running', 'acme', 0, 0, 2e6, 'acme', 'tailer', 'run', 0);
         INSERT INTO job_spec (job, fingerprint, spec, metadata) VALUES (7, 'f', '{asked}', '{{}}');
         INSERT INTO job_picture (job, picture) VALUES (7, '{{"key": "k", "attempt": 2}}');
+        INSERT INTO job (key, id, request_id, version, state, lane, leased, deadline, connection, vendor, operation,
+                         accepted_at)
+        VALUES (8, 'job_2', 's', 3, 'running', 'acme', 0, 2e6, 'acme', 'tailer', 'run', 0);
         INSERT INTO callback (id, job, digest, lane, request, due, leased)
         VALUES ('cb_1', 7, 'waits', 'acme', '{rows.sealed_callback(came, sqlite.vault)}', 0, 0),
                ('cb_2', 7, 'handled', 'acme', NULL, NULL, 0);

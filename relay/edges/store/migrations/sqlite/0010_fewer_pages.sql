@@ -2,7 +2,7 @@
 
 -- How far a job has come is told anew at each of its steps, so it stays with them: all that nothing is searched by.
 ALTER TABLE job ADD COLUMN picture TEXT NOT NULL DEFAULT '{}';
-UPDATE job SET picture = (SELECT p.picture FROM job_picture AS p WHERE p.job = job.key);
+UPDATE job SET picture = coalesce((SELECT p.picture FROM job_picture AS p WHERE p.job = job.key), '{}');
 DROP TABLE job_picture;
 
 -- Only a callback that waits is asked for by its id; those that are handled are known by their digests.
