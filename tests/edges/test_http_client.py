@@ -126,6 +126,16 @@ async def test_the_usual_headers_give_way() -> None:
     assert ["accept", "accept-encoding", "content-length", "content-type", "host", "user-agent"] == names
 
 
+async def test_names_that_differ_by_case_are_one_header() -> None:
+    """The last of them counts: a vendor must not be shown two idempotency keys."""
+    headers = {"idempotency-key": "a", "Idempotency-Key": "b"}
+    async with serving(replying(peers.OK)) as peer, client() as sender:
+        await asked(sender, peer.url, "POST", headers=headers)
+        lines = [line for line in peer.calls[0].head.split("\r\n") if line.lower().startswith("idempotency-key")]
+
+    assert ["Idempotency-Key: b"] == lines
+
+
 async def test_an_ipv6_address_stands_in_brackets() -> None:
     """So does the Host header say it."""
     heads = asyncio.Queue[bytes]()
@@ -347,6 +357,52 @@ async def test_a_body_that_does_not_leave_is_an_error(wrap: Wrap, how: str) -> N
             await sender.exchange(request, limits, cap=100)
 
     assert request.sent
+
+
+@pytest.mark.parametrize("wrap", [bytes, form])
+@pytest.mark.parametrize("early", [False, True], ids=["no answer", "an early answer"])
+async def test_a_body_that_nobody_takes_is_dropped(wrap: Wrap, early: bool) -> None:
+    """With its connection, when the exchange is over: neither is kept until the other side reads on."""
+    over, taken = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if early:
+            writer.write(answer(413))
+        await over.wait()
+        try:
+            taken.set_result(len(await reader.read(-1)))
+        except ConnectionError:
+            taken.set_result(0)
+
+    async with talking(wait) as url, client() as sender:
+        request, limits = outgoing(url, "POST", body=wrap(LARGE)), aiohttp.ClientTimeout(total=0.3, connect=0.3)
+        if early:
+            await sender.exchange(request, LIMITS, cap=100)
+        else:
+            with pytest.raises(TimeoutError):
+                await sender.exchange(request, limits, cap=100)
+        over.set()
+        rest = await taken
+
+    assert rest < len(LARGE) // 2
+
+
+async def test_closing_waits_for_nobody_to_take_a_body() -> None:
+    """An exchange whose body is stuck ends with the client."""
+    arrived = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        arrived.set()
+        await asyncio.Event().wait()
+
+    async with talking(hang) as url:
+        async with client() as sender:
+            task = asyncio.create_task(asked(sender, url, "POST", body=LARGE))
+            await arrived.wait()
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await task
 
 
 async def test_a_body_that_cannot_be_read_is_told_at_once() -> None:

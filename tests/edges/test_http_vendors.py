@@ -279,6 +279,21 @@ async def test_a_body_that_is_no_json_is_the_flows_fault() -> None:
     assert ([], False) == (peer.calls, "canary" in str(caught.value))
 
 
+@pytest.mark.parametrize("base", ["", "http://token.invalid"])
+async def test_a_login_that_is_no_json_is_the_flows_fault(base: str) -> None:
+    """Wherever it was to go: trying again would not help."""
+
+    def log_in(_connection: Connection, _login: Login) -> Flow[Credentials]:
+        yield Request(method="POST", path=f"{base}/token", json={"canary": "\ud800"}, authenticated=False)
+        return Credentials()
+
+    async with driving(replying(peers.OK), authenticate=log_in) as (driver, peer):
+        with pytest.raises(FlowFailed, match="cannot be written as JSON"):
+            await driver.run("acme", one("POST"))
+
+    assert [] == peer.calls
+
+
 # --- what can go wrong
 
 

@@ -128,6 +128,7 @@ class Client:
         try:
             reply = await self._answer(connection.protocol, request, head, cap, deadline)
         except BaseException as error:
+            connection.protocol.abort()  # what is left to send must not wait for a peer that does not read
             connection.close()
             if not repeat or not isinstance(error, _DROPPED):
                 raise
@@ -143,6 +144,7 @@ class Client:
             reading.source.set_exception(aiohttp.ClientConnectionError())
         if self._timer is not None:
             self._timer.cancel()
+        await asyncio.sleep(0)  # for those to let go of their connections
         await self._connector.close()
 
     def _new_way(self, origin: URL, verify: bool) -> _Way:
@@ -190,9 +192,9 @@ class Client:
             self._readings.discard(reading)
             if upload is not None and not upload.done():
                 upload.cancel()
-                protocol.force_close()
+                protocol.abort()
         if protocol.writing_paused:  # not all of the body has left
-            protocol.force_close()
+            protocol.abort()
         return Reply(message.code, message.headers, bytes(content[:cap]), len(content) <= cap)
 
     def _watch(self, reading: _Reading) -> None:
@@ -232,7 +234,8 @@ def _head(request: Outgoing, way: _Way) -> bytes:
     if (fault := _objection(request.headers)) is not None:
         raise Unsendable(fault)
     headers = way.headers.copy()
-    headers.update(request.headers)
+    for name, value in request.headers.items():  # names that differ by their letters' case are one
+        headers[name] = value
     if body is None:
         if method in _TYPED:
             headers.setdefault("Content-Type", "application/octet-stream")

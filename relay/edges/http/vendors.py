@@ -365,6 +365,8 @@ def _elsewhere(request: Request) -> Outgoing:
             raise ValueError("there are two authorizations")
         credentials = Credentials(headers={"Authorization": authorization})
         return _outgoing(request, url.origin(), url.raw_path_qs, credentials)
+    except Unsendable:
+        raise
     except ValueError as error:
         raise NotReached(f"{place(url)}: {reason(error)}") from error
 
