@@ -66,7 +66,7 @@ CONVERSATION = 3
 """A vendor conversation may take this many times its connection's request timeout."""
 CONFIRMS = 200
 """Publishes that may await their confirm at once."""
-RECEIVERS = Capacity(total=256, per_lane=32, act_timeout=90.0, fair=True)
+RECEIVERS = Capacity(total=256, per_lane=64, act_timeout=90.0, fair=True)
 SWEEP_EVERY = 60.0
 BEAT_EVERY = 5.0
 """Seconds between this relay's signs of life to the others on its store."""
