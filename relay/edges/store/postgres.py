@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -63,6 +64,15 @@ _COMMENT = re.compile(r"^\s*--.*\n", re.MULTILINE)
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A transaction: the store's clock at its start, and its id, if it is to be known what becomes of it."""
+
+    db: "Connection"
+    now: float
+    xid: str | None
+
+
 class PostgresStore(ScriptedStore):
     """The Store port on one PostgreSQL database, for any number of processes."""
 
@@ -86,6 +96,8 @@ class PostgresStore(ScriptedStore):
         self._id = secrets.token_hex(8)
         self._known = False
         self._db: Connection | None = None
+        self._ahead: _Begun | None = None
+        """The transaction of the group that follows at once."""
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     @classmethod
@@ -168,23 +180,41 @@ class PostgresStore(ScriptedStore):
             await asyncio.sleep(backoff(troubles, base=0.01, cap=1.0))
 
     async def _commit(self, writes: Sequence[Write]) -> Sequence[Outcome]:
-        db = await self._connected()
         # A claim that is lost in its commit lapses: nobody needs to know what became of it, and most find nothing.
         known = any(not isinstance(write.value, Claim) for write in writes)
+        ahead, self._ahead = self._ahead, None
+        begun = ahead or await self._begin(known=known)
+        db = begun.db
         async with self._rolled_back_on_error(db):
-            await db.execute("BEGIN")
-            now, xid = await self._begun(db, known=known)
-            outcomes = await self._run(db, self._changes.run(writes, now))
+            outcomes = await self._run(db, self._changes.run(writes, begun.now))
             failpoints.hit("store.before_commit")
+        more = self._writer.waiting
         try:
-            await db.execute("COMMIT")
+            await db.execute("COMMIT; BEGIN" if more else "COMMIT")
         except Exception as error:
             # Whatever the driver says of it, only the server knows.
             self._drop(db)
-            if xid is None or not await self._was_committed(xid):
+            if begun.xid is None or not await self._was_committed(begun.xid):
                 raise _Lost(f"the connection broke in a commit ({_words(error)})") from error
+        else:
+            if more:
+                await self._look_ahead(db)
         failpoints.hit("store.after_commit")
         return outcomes
+
+    async def _begin(self, *, known: bool) -> "_Begun":
+        db = await self._connected()
+        async with self._rolled_back_on_error(db):
+            await db.execute("BEGIN")
+            return _Begun(db, *await self._begun(db, known=known))
+
+    async def _look_ahead(self, db: "Connection") -> None:
+        """Ask what the next group begins with before this one's outcomes are told: dealing with those takes all turns
+        of the event loop for a while, and meanwhile the server has the next group's first statement already."""
+        try:
+            self._ahead = _Begun(db, *await self._begun(db, known=True))
+        except Exception:  # noqa: BLE001 - this group is committed: the next one finds out what ails the server
+            self._drop(db)
 
     async def _was_committed(self, xid: str) -> bool:
         """What became of a transaction whose connection was lost in its commit."""
@@ -229,6 +259,7 @@ class PostgresStore(ScriptedStore):
         return self._db
 
     def _drop(self, db: "Connection") -> None:
+        self._ahead = None
         db.terminate()
         self._db = None
 

@@ -65,6 +65,11 @@ class Writer:
         return self._failing
 
     @property
+    def waiting(self) -> bool:
+        """Whether there are writes for another group, which then begins at once."""
+        return bool(self._waiting)
+
+    @property
     def broken(self) -> StoreBroken | None:
         """Why nothing can be written any more; None while all is well."""
         return self._broken
