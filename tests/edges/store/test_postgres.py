@@ -510,8 +510,12 @@ async def line(url: str, lose: Callable[[bytes], str | None]) -> AsyncIterator[s
         pytest.param("after", True, id="the server is still at it"),
     ],
 )
-async def test_a_commit_whose_answer_is_lost_counts_once(postgres: PostgresEngine, where: str, slow: bool) -> None:
-    """When the line breaks in a commit the server is asked what became of it: it is done again, or not."""
+@pytest.mark.parametrize("behind", [0, 1], ids=["alone", "followed"])
+async def test_a_commit_whose_answer_is_lost_counts_once(
+    postgres: PostgresEngine, where: str, slow: bool, behind: int
+) -> None:
+    """When the line breaks in a commit the server is asked what became of it: it is done again, or not. The same where
+    the next group's transaction was to begin with it."""
     store = await postgres.open()
     job = await accepted(store)
     await store.close()
@@ -521,7 +525,7 @@ async def test_a_commit_whose_answer_is_lost_counts_once(postgres: PostgresEngin
 
     def lose(data: bytes) -> str | None:
         nonlocal broken
-        if b"COMMIT\x00" not in data or broken:
+        if (b"COMMIT; BEGIN\x00" if behind else b"COMMIT\x00") not in data or broken:
             return None
         broken += 1
         return where
@@ -529,11 +533,12 @@ async def test_a_commit_whose_answer_is_lost_counts_once(postgres: PostgresEngin
     async with line(postgres.url, lose) as url:
         store = await PostgresStore.open(url, postgres.vault, clock=lambda: postgres.now)
         broken = 0
-        outcome = await store.record(ended(job, delivery("d-1")))
+        same = [store.record(ended(job, delivery("d-1"))) for _ in range(1 + behind)]  # of which a group takes one
+        outcomes = await asyncio.gather(*same)
         lines = await store.history(job.id)
         await store.close()
 
-    assert (broken, type(outcome), len(lines)) == (1, Recorded, 1)
+    assert (broken, [type(outcome) for outcome in outcomes], len(lines)) == (1, [Recorded, Stale][: 1 + behind], 1)
 
 
 async def test_a_read_whose_line_breaks_is_asked_again(postgres: PostgresEngine) -> None:
